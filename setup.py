@@ -1,0 +1,193 @@
+"""Builds the extension modules: setuptools asks, CMake and ninja do.
+
+pyproject.toml holds everything else. These environment variables choose what is built:
+
+PYALEXNET_CUDA
+    ``auto`` (the default) builds for NVIDIA GPUs when nvcc is found, ``on`` demands it, ``off``
+    builds for the host alone.
+PYALEXNET_CUDA_ARCHS
+    ``native`` or a list like ``75;80;90``. By default the local GPU's architecture; where there is
+    no GPU, a list that covers sm_75 and newer.
+PYALEXNET_HOST_ARCH
+    ``native`` (the default), ``avx512``, ``avx2``, ``portable`` or a value of the compiler's
+    -march.
+PYALEXNET_SANITIZE
+    Sanitizers for the host's module, like ``address,undefined``.
+PYALEXNET_WERROR
+    ``1`` makes compiler warnings errors.
+
+CXX, CXXFLAGS, CUDACXX, CUDAFLAGS, CUDAHOSTCXX, CUDA_HOME and CMAKE_BUILD_PARALLEL_LEVEL mean what
+they mean to CMake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, OptionError, PlatformError
+
+ROOT = Path(__file__).resolve().parent
+OPTIONS = ("CUDA_ARCHS", "HOST_ARCH", "SANITIZE", "WERROR")
+DEFAULTS = {"HOST_ARCH": "native"}
+COMPILER_VARIABLES = ("CXX", "CXXFLAGS", "LDFLAGS", "CUDAFLAGS", "CUDAHOSTCXX")
+COMPILERS = ("c++", "g++", "clang++")  # CMake's candidates
+OLDEST_CMAKE = (3, 20)
+OLDEST_CUDA = (12, 0)
+
+
+def version_of(program: str, pattern: str) -> tuple[int, int] | None:
+    """Major and minor version that ``program --version`` prints; None if it does not run."""
+    try:
+        result = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    match = re.search(pattern, result.stdout)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def find_tool(name: str, directory: str, environ: Mapping[str, str]) -> str | None:
+    """The program of the PyPI package of this name, else the one on PATH."""
+    try:
+        packaged = Path(getattr(importlib.import_module(name), directory)) / name
+    except (ImportError, AttributeError):
+        return shutil.which(name, path=environ.get("PATH"))
+    return str(packaged)
+
+
+def find_cmake(environ: Mapping[str, str]) -> str:
+    """CMake's path. Raises PlatformError where there is none, or only an old one."""
+    cmake = find_tool("cmake", "CMAKE_BIN_DIR", environ)
+    if cmake is None:
+        raise PlatformError("building pyalexnet needs CMake, and there is none: pip install cmake")
+    version = version_of(cmake, r"cmake version (\d+)\.(\d+)")
+    if version is None or version < OLDEST_CMAKE:
+        raise PlatformError(
+            f"building pyalexnet needs CMake {dotted(OLDEST_CMAKE)} or newer, and {cmake} is "
+            f"{dotted(version) if version else 'of no readable version'}: pip install cmake"
+        )
+    return cmake
+
+
+def find_ninja(environ: Mapping[str, str]) -> str:
+    """Ninja's path. Raises PlatformError where there is none."""
+    ninja = find_tool("ninja", "BIN_DIR", environ)
+    if ninja is None:
+        raise PlatformError("building pyalexnet needs ninja, and there is none: pip install ninja")
+    return ninja
+
+
+def check_compiler(environ: Mapping[str, str]) -> None:
+    """Raises PlatformError where CMake would find no C++ compiler."""
+    named = shlex.split(environ.get("CXX", ""))[:1]
+    if not any(shutil.which(name, path=environ.get("PATH")) for name in named or COMPILERS):
+        what = f"CXX names '{named[0]}', which is not there" if named else "there is none"
+        raise PlatformError(
+            f"building pyalexnet needs a C++17 compiler, and {what}: "
+            "install g++ or clang++ (Debian, Ubuntu: apt install g++), or set CXX"
+        )
+
+
+def find_nvcc(environ: Mapping[str, str]) -> str | None:
+    """The nvcc to build with; None to build for the host alone.
+
+    Raises PlatformError, saying what is missing, when PYALEXNET_CUDA demands a build that is not
+    possible.
+    """
+    wanted = environ.get("PYALEXNET_CUDA", "auto").lower()
+    if wanted not in ("auto", "on", "off"):
+        raise OptionError(f"PYALEXNET_CUDA is '{wanted}'; it must be 'auto', 'on' or 'off'")
+    if wanted == "off":
+        return None
+    homes = [environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if environ.get(name)]
+    places = [environ["CUDACXX"]] if environ.get("CUDACXX") else []
+    places += [str(Path(home, "bin", "nvcc")) for home in homes]
+    places += ["nvcc", "/usr/local/cuda/bin/nvcc"]
+    found = [shutil.which(place, path=environ.get("PATH")) for place in places]
+    nvcc = next(filter(None, found), None)
+    if nvcc is None:
+        missing = (
+            "nvcc, the CUDA toolkit's compiler, is not found: looked for "
+            + ", ".join([*places[:-2], "nvcc on PATH", places[-1]])
+            + ". Install the toolkit, or set CUDA_HOME to where it is"
+        )
+    else:
+        version = version_of(nvcc, r"release (\d+)\.(\d+)")
+        if version is not None and version >= OLDEST_CUDA:
+            return nvcc
+        release = f"of CUDA {dotted(version)}" if version else "a program that does not run"
+        missing = f"{nvcc} is {release}; it must be of CUDA {dotted(OLDEST_CUDA)} or newer"
+    if wanted == "on":
+        raise PlatformError(f"PYALEXNET_CUDA is 'on', but {missing}")
+    print(f"pyalexnet: building for the host alone: {missing}", flush=True)
+    return None
+
+
+def dotted(version: tuple[int, int]) -> str:
+    """A version as it is written."""
+    return f"{version[0]}.{version[1]}"
+
+
+class CMakeBuild(build_ext):
+    """Has CMake build each extension module and puts it where setuptools wants it."""
+
+    def run(self) -> None:
+        """Builds ``_host``, and ``_cuda`` if PYALEXNET_CUDA and the machine allow."""
+        self.nvcc = find_nvcc(os.environ)
+        if self.nvcc is None:
+            self.extensions = [e for e in self.extensions if e.name != "pyalexnet._cuda"]
+        super().run()
+
+    def build_extension(self, ext: Extension) -> None:
+        """Configures and builds one module in a folder that only equal options share."""
+        module = ext.name.rpartition(".")[2]
+        check_compiler(os.environ)
+        cmake, ninja = find_cmake(os.environ), find_ninja(os.environ)
+        options = [f"-DPYALEXNET_TARGET={module.removeprefix('_')}"]
+        options += [
+            f"-DPYALEXNET_{name}={os.environ.get(f'PYALEXNET_{name}') or DEFAULTS.get(name, '')}"
+            for name in OPTIONS
+        ]
+        if module == "_cuda":
+            options.append(f"-DCMAKE_CUDA_COMPILER={self.nvcc}")
+        key = [sys.implementation.cache_tag, *options]
+        key += [os.environ.get(name, "") for name in COMPILER_VARIABLES]
+        digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:8]
+        folder = ROOT / "build" / f"cmake{module}-{digest}"
+        # Not in the key: paths that change with every isolated build, and what rebuilds one file.
+        options += [
+            f"-DPYALEXNET_VERSION={self.distribution.get_version()}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={importlib.import_module('pybind11').get_cmake_dir()}",
+            f"-DCMAKE_MAKE_PROGRAM={ninja}",
+        ]
+        self.cmake(cmake, "-S", ROOT, "-B", folder, "-G", "Ninja", *options)
+        self.cmake(cmake, "--build", folder)
+        destination = Path(self.get_ext_fullpath(ext.name))
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(folder / destination.name, destination)
+
+    def cmake(self, *command: str | Path) -> None:
+        """Runs CMake; its own output says what is wrong."""
+        try:
+            subprocess.run(list(map(str, command)), check=True)
+        except subprocess.CalledProcessError as error:
+            advice = " (PYALEXNET_CUDA=off builds without CUDA)" if self.nvcc else ""
+            raise CompileError(f"CMake failed; its messages are above{advice}") from error
+
+
+if __name__ == "__main__":
+    setup(
+        ext_modules=[Extension("pyalexnet._host", sources=[]), Extension("pyalexnet._cuda", [])],
+        cmdclass={"build_ext": CMakeBuild},
+    )
