@@ -1,0 +1,103 @@
+// The tiles of the matrix product for each target.
+#pragma once
+
+#include "tiles.cuh"
+
+namespace pyalexnet {
+
+/// What the members mean is said here once; a tile that breaks a rule does not compile.
+///   kVec                      width of a vector of columns
+///   kThreadRows, kThreadVecs  rows, and vectors of columns, that a thread keeps in registers
+///   kRowGroup, kVecGroup      consecutive rows and vectors of a thread; its next group is a whole round of threads further on
+///   kThreadsDown, kThreadsAcross, kLanesDown, kLanesAcross   the block's threads, and a warp's, as a rectangle
+///   kDepth                    reduction steps of a phase
+///   kBuffers                  2: the next phase is staged while this one is multiplied
+///   kPad                      floats between one k and the next in shared memory, against bank (GPU) and cache set (CPU) conflicts
+///   kRegisters                plain copies are held in registers during the multiplication (GPU)
+///   kAsyncCopies              contiguous operands are copied in the background (sm_80 and newer)
+///   kSkipsEdges               threads outside the matrix do nothing (CPU: a thread's time is saved; GPU: its warp waits anyway)
+///   kBlocksPerSm              what registers and shared memory are budgeted for
+///   kSplitTarget              blocks that a split reduction aims at
+template <int kThreadRows_, int kThreadsDown_>
+struct GpuGemmTile {
+  static constexpr int kVec = 4;
+  static constexpr int kThreadRows = kThreadRows_, kThreadVecs = 2, kRowGroup = 4, kVecGroup = 1;
+  static constexpr int kThreadsDown = kThreadsDown_, kThreadsAcross = 256 / kThreadsDown_;
+  static constexpr int kLanesDown = 4, kLanesAcross = 8;
+  static constexpr int kThreads = kThreadsDown * kThreadsAcross;
+  static constexpr int kRows = kThreadRows * kThreadsDown, kCols = kThreadVecs * kVec * kThreadsAcross;
+  static constexpr int kDepth = 8, kBuffers = 2, kPad = 4;
+  static constexpr bool kRegisters = true, kSkipsEdges = false;
+#if defined(__CUDACC__) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ < 800)
+  static constexpr bool kAsyncCopies = false;
+#else
+  static constexpr bool kAsyncCopies = true;
+#endif
+  static constexpr int kBlocksPerSm = 2;
+  static constexpr int kSplitTarget = 512;
+};
+
+/// 128 x 128, 8 x 8 a thread.
+struct GpuTile : GpuGemmTile<8, 16> {};
+
+#if !defined(__CUDACC__)
+/// sm_75's instantiation, for tests on the host.
+struct GpuPlainTile : GpuTile {
+  static constexpr bool kAsyncCopies = false;
+};
+
+/// Few, fat threads: each has a register tile as large as the vector registers hold and works long between barriers.
+template <int kThreadRows_, int kThreadVecs_>
+struct HostGemmTile {
+  static constexpr int kVec = kHostVec;
+  static constexpr int kThreadRows = kThreadRows_, kThreadVecs = kThreadVecs_;
+  static constexpr int kRowGroup = kThreadRows, kVecGroup = kThreadVecs;
+  static constexpr int kThreadsDown = 16, kThreadsAcross = 128 / (kThreadVecs_ * kHostVec);
+  // Consecutive threads share the columns, whose slice then stays in the first-level cache.
+  static constexpr int kLanesDown = kThreadsDown, kLanesAcross = kThreadsAcross;
+  static constexpr int kThreads = kThreadsDown * kThreadsAcross;
+  static constexpr int kRows = kThreadRows * kThreadsDown, kCols = kThreadVecs * kVec * kThreadsAcross;
+  static constexpr int kDepth = 128, kBuffers = 2, kPad = 16;
+  static constexpr bool kRegisters = false, kAsyncCopies = true, kSkipsEdges = true;
+  static constexpr int kBlocksPerSm = 1;
+  static constexpr int kSplitTarget = 16;
+};
+
+#if defined(__AVX512F__) || defined(__aarch64__)  // 32 vector registers: 24 accumulators
+using HostTile = HostGemmTile<12, 2>;
+using HostTileOfEights = HostGemmTile<8, 2>;
+#else  // 16 vector registers: 12 accumulators
+using HostTile = HostGemmTile<6, 2>;
+using HostTileOfEights = HostGemmTile<4, 2>;
+#endif
+#endif
+
+/// Calls f with every tile that with_gemm_tile may choose.
+template <class F>
+void for_each_gemm_tile(F f) {
+  f(GpuTile{});
+#if !defined(__CUDACC__)
+  f(HostTile{});
+  f(HostTileOfEights{});
+#endif
+}
+
+/// Calls f with the tile to use for a product of this many rows.
+template <class F>
+void with_gemm_tile(int rows, F f) {
+#if defined(__CUDACC__)
+  static_cast<void>(rows);
+  f(GpuTile{});
+#else
+  using simt::Tiles;
+  const Tiles tiles = simt::execution().tiles;
+  if (tiles == Tiles::kGpu) return f(GpuTile{});
+  if (tiles == Tiles::kGpuPlainLoads) return f(GpuPlainTile{});
+  // The larger register tile wins unless its last threads would have little to do.
+  const int large = simt::round_up(rows, HostTile::kThreadRows), small = simt::round_up(rows, HostTileOfEights::kThreadRows);
+  if (large * 19 <= small * 20) return f(HostTile{});
+  f(HostTileOfEights{});
+#endif
+}
+
+}  // namespace pyalexnet

@@ -1,0 +1,292 @@
+// Runs the blocks of a grid: each on one worker, its threads as fibers that take turns.
+#include "simt/simt.cuh"
+
+#include <algorithm>
+#include <memory>
+#include <new>
+#include <numeric>
+#include <vector>
+
+#include "simt/fiber.hpp"
+#include "simt/thread_pool.hpp"
+
+namespace simt {
+
+thread_local Here here __attribute__((tls_model("initial-exec")));
+
+Execution& execution() {
+  static Execution current;
+  return current;
+}
+
+namespace {
+
+constexpr std::size_t kSharedAlignment = 64;
+
+/// SplitMix64: a stateless scramble, good enough to deal out thread orders.
+std::uint64_t scramble(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15ull;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
+/// Puts what is in ascending order into the order that the Execution asks for.
+template <class It>
+void arrange(It begin, It end, std::uint64_t salt) {
+  const Execution& how = execution();
+  if (how.order == Order::kReverse) std::reverse(begin, end);
+  if (how.order != Order::kShuffled) return;
+  for (auto left = end - begin; left > 1; --left) {
+    salt = scramble(salt ^ how.seed);
+    std::iter_swap(begin + (left - 1), begin + static_cast<std::ptrdiff_t>(salt % static_cast<std::uint64_t>(left)));
+  }
+}
+
+/// One worker's block: which of its threads can run, which wait, and on which fiber.
+class BlockRunner {
+ public:
+  /// Runs one block. Throws std::runtime_error when its threads wait for each other for ever.
+  void run(dim3 block, std::uint64_t block_number, void (*body)(void*), void* context) {
+    body_ = body;
+    context_ = context;
+    live_ = count_ = block.x * block.y * block.z;
+    if (count_ == 1) {  // waits for nobody and needs no fiber
+      enter(0, {0, 0, 0});
+      body(context);
+      return;
+    }
+    if (block.x != block_.x || block.y != block_.y || block.z != block_.z) lay_out(block);
+    for (Thread& t : threads_) t.state = State::kNew;
+    salt_ = scramble(block_number);
+    ready_.resize(count_);
+    std::iota(ready_.begin(), ready_.end(), 0u);
+    arrange(ready_.begin(), ready_.end(), salt_);
+    next_ = 0;
+    running_ = &main_;
+    switch_to(free_fiber());
+    if (live_ > 0) report_deadlock();
+  }
+
+  void barrier() {
+    if (live_ == 1) return;
+    threads_[here.linear_thread].state = State::kAtBarrier;
+    wait();
+  }
+
+  const std::uint64_t* exchange(unsigned mask, std::uint64_t value) {
+    const unsigned lane = here.linear_thread % kWarp;
+    if (count_ == 1) {
+      if (mask != 1u) throw std::runtime_error("a warp operation waits for lanes that a block of one thread does not have");
+      alone_ = value;
+      return &alone_;
+    }
+    Warp& warp = warps_[here.linear_thread / kWarp];
+    warp.given[lane] = value;
+    warp.arrived |= 1u << lane;
+    threads_[here.linear_thread].mask = mask | 1u << lane;
+    threads_[here.linear_thread].state = State::kAtWarp;
+    wait();
+    return warp.published;
+  }
+
+ private:
+  enum class State { kNew, kReady, kAtBarrier, kAtWarp, kDone };
+
+  struct Thread {
+    State state = State::kNew;
+    unsigned mask = 0;        // the lanes that it waits for, in kAtWarp
+    uint3 index{0, 0, 0};
+    Fiber* fiber = nullptr;   // where it waits
+  };
+
+  struct Warp {
+    unsigned arrived = 0;
+    std::uint64_t given[kWarp] = {};
+    std::uint64_t published[kWarp] = {};  // apart from given, so that a lane can arrive again before another has read
+  };
+
+  void lay_out(dim3 block) {
+    block_ = block;
+    threads_.assign(count_, Thread{});
+    for (unsigned t = 0; t < count_; ++t) threads_[t].index = {t % block.x, t / block.x % block.y, t / (block.x * block.y)};
+    warps_.assign(ceil_div(count_, static_cast<unsigned>(kWarp)), Warp{});
+  }
+
+  Fiber& free_fiber() {
+    if (idle_.empty()) {
+      const auto serve = [](void* self) { static_cast<BlockRunner*>(self)->serve(); };
+      fibers_.push_back(std::make_unique<Fiber>(serve, this, fibers_.size() * 3));
+      return *fibers_.back();
+    }
+    Fiber* fiber = idle_.back();
+    idle_.pop_back();
+    return *fiber;
+  }
+
+  void switch_to(Fiber& fiber) {
+    Fiber& self = *running_;
+    running_ = &fiber;
+    fiber.resume(self);
+  }
+
+  void enter(unsigned t, uint3 index) {
+    here.linear_thread = t;
+    here.thread = index;
+  }
+
+  /// What every fiber runs: new threads from start to end, while one is next; then it is free for others.
+  void serve() {
+    while (true) {
+      while (next_ < ready_.size() && threads_[ready_[next_]].state == State::kNew) {
+        const unsigned t = ready_[next_++];
+        enter(t, threads_[t].index);
+        body_(context_);
+        threads_[t].state = State::kDone;
+        --live_;
+      }
+      idle_.push_back(running_);
+      hand_over();
+    }
+  }
+
+  /// The running thread waits for others, who run meanwhile.
+  void wait() {
+    threads_[here.linear_thread].fiber = running_;
+    hand_over();
+  }
+
+  /// Goes on with the next thread that can run; back to the caller of run() when there is none.
+  void hand_over() {
+    if (next_ == ready_.size() && !release()) return switch_to(main_);
+    Thread& next = threads_[ready_[next_]];
+    if (next.state == State::kNew) return switch_to(free_fiber());
+    enter(ready_[next_], next.index);
+    ++next_;
+    if (next.fiber != running_) switch_to(*next.fiber);
+  }
+
+  /// When no thread can run: makes those ready whose wait is over. False when there are none.
+  bool release() {
+    ready_.clear();
+    next_ = 0;
+    const bool barrier_full = std::all_of(threads_.begin(), threads_.end(),
+                                          [](const Thread& t) { return t.state == State::kAtBarrier || t.state == State::kDone; });
+    for (unsigned t = 0; t < count_; ++t) {
+      Thread& thread = threads_[t];
+      const unsigned arrived = warps_[t / kWarp].arrived;
+      const bool warp_full = thread.state == State::kAtWarp && (arrived & thread.mask) == thread.mask;
+      if (warp_full || (barrier_full && thread.state == State::kAtBarrier)) ready_.push_back(t);
+    }
+    for (unsigned t : ready_) {
+      if (threads_[t].state == State::kAtWarp) {
+        Warp& warp = warps_[t / kWarp];
+        const unsigned lane = t % kWarp;
+        warp.published[lane] = warp.given[lane];
+        warp.arrived &= ~(1u << lane);
+      }
+      threads_[t].state = State::kReady;
+    }
+    arrange(ready_.begin(), ready_.end(), salt_ = scramble(salt_));
+    return !ready_.empty();
+  }
+
+  [[noreturn]] void report_deadlock() {
+    const auto waiting = [&](State state) {
+      return std::to_string(std::count_if(threads_.begin(), threads_.end(), [&](const Thread& t) { return t.state == state; }));
+    };
+    const std::string what = "a kernel is stuck in block (" + std::to_string(here.block.x) + ", " + std::to_string(here.block.y) + ", " +
+                             std::to_string(here.block.z) + "): of " + std::to_string(count_) + " threads " +
+                             waiting(State::kAtBarrier) + " wait at __syncthreads, " + waiting(State::kAtWarp) +
+                             " at a warp operation and " + waiting(State::kDone) + " have ended";
+    // The waiting fibers cannot be unwound; kernels own nothing, so their stacks are simply dropped.
+    idle_.clear();
+    fibers_.clear();
+    block_ = dim3(0, 0, 0);
+    throw std::runtime_error(what);
+  }
+
+  void (*body_)(void*) = nullptr;
+  void* context_ = nullptr;
+  dim3 block_{0, 0, 0};
+  unsigned count_ = 0, live_ = 0;
+  std::vector<Thread> threads_;
+  std::vector<Warp> warps_;
+  std::vector<unsigned> ready_;  // who can run, in the Execution's order, from next_ on
+  std::size_t next_ = 0;
+  std::uint64_t salt_ = 0;
+  std::uint64_t alone_ = 0;
+  Fiber main_;
+  Fiber* running_ = &main_;
+  std::vector<std::unique_ptr<Fiber>> fibers_;
+  std::vector<Fiber*> idle_;
+};
+
+/// What a worker keeps from block to block.
+struct Worker {
+  BlockRunner runner;
+  std::byte* shared = nullptr;
+  std::size_t shared_bytes = 0;
+
+  ~Worker() { release(); }
+  void release() {
+    if (shared != nullptr) ::operator delete(shared, std::align_val_t{kSharedAlignment});
+  }
+  std::byte* reserve(std::size_t bytes) {
+    if (bytes > shared_bytes) {
+      release();
+      shared = static_cast<std::byte*>(::operator new(bytes, std::align_val_t{kSharedAlignment}));
+      shared_bytes = bytes;
+    }
+    return shared;
+  }
+};
+
+Worker& worker() {
+  static thread_local Worker current;
+  return current;
+}
+
+std::string text(dim3 d) { return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")"; }
+
+void check_launch(dim3 grid, dim3 block, std::size_t shared_bytes) {
+  const std::uint64_t count = std::uint64_t{block.x} * block.y * block.z;
+  if (count < 1 || count > kMaxThreadsPerBlock)
+    throw std::invalid_argument("launch: a block of " + text(block) + " threads; a block has 1 to " + std::to_string(kMaxThreadsPerBlock));
+  if (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > 0x7fffffffu || grid.y > kMaxGridYZ || grid.z > kMaxGridYZ)
+    throw std::invalid_argument("launch: a grid of " + text(grid) + " blocks; the limits are (2147483647, 65535, 65535)");
+  constexpr std::size_t kSmallestSharedLimit = 64 * 1024;  // sm_75's
+  if (execution().tiles != Tiles::kHost && shared_bytes > kSmallestSharedLimit)
+    throw std::invalid_argument("launch: " + std::to_string(shared_bytes) + " bytes of dynamic shared memory; sm_75 has 65536");
+}
+
+}  // namespace
+
+void barrier() { worker().runner.barrier(); }
+
+const std::uint64_t* exchange(unsigned mask, std::uint64_t value) { return worker().runner.exchange(mask, value); }
+
+void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, void (*body)(void*), void* context) {
+  check_launch(grid, block, shared_bytes);
+  const std::int64_t count = std::int64_t{grid.x} * grid.y * grid.z;
+  std::vector<std::int64_t> sequence;
+  if (execution().order != Order::kForward) {
+    sequence.resize(static_cast<std::size_t>(count));
+    std::iota(sequence.begin(), sequence.end(), std::int64_t{0});
+    arrange(sequence.begin(), sequence.end(), 0);
+  }
+  parallel_for(count, [&](std::int64_t i) {
+    if (!sequence.empty()) i = sequence[static_cast<std::size_t>(i)];
+    Worker& w = worker();
+    here.grid_size = grid;
+    here.block_size = block;
+    here.block = {static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
+                  static_cast<unsigned>(i / grid.x / grid.y)};
+    here.shared = w.reserve(shared_bytes);
+    // A GPU's shared memory holds what the last block left: NaNs show who reads before anyone has written.
+    if (!sequence.empty()) std::memset(here.shared, 0xff, shared_bytes);
+    w.runner.run(block, static_cast<std::uint64_t>(i), body, context);
+  });
+}
+
+}  // namespace simt
