@@ -1,0 +1,70 @@
+"""Images from disk, or drawn.
+
+============================  ======================================================
+`open_dataset(spec)`          a `Dataset` by its specification
+`Dataset`, `Split`            what every source gives
+`mean_image(split)`           what is subtracted from every image
+`batches(split, order, …)`    images and labels, read ahead by threads
+`load_image(path, size)`      one JPEG or PNG file
+`augmentation`                the order of an epoch, crops and mirrors
+`shapes`                      the built-in set, drawn
+`idx` `cifar10` `folder`      the sources on disk
+============================  ======================================================
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyalexnet.data import cifar10, folder, idx, shapes
+from pyalexnet.data.images import load_image
+from pyalexnet.data.loader import batches, mean_image
+from pyalexnet.data.split import Dataset, Split
+from pyalexnet.errors import DataError
+
+__all__ = ["Dataset", "Split", "batches", "load_image", "mean_image", "open_dataset"]
+
+_EXPECTED = {
+    "mnist": idx.FILES,
+    "fashion-mnist": idx.FILES,
+    "cifar10": cifar10.FILES,
+    "folder": folder.FILES,
+}
+
+
+def open_dataset(
+    spec: str, *, size: int | None = None, skip_bad: bool = False, seed: int = 0
+) -> Dataset:
+    """Open a data set.
+
+    Parameters
+    ----------
+    spec : str
+        "shapes", "mnist:DIR", "fashion-mnist:DIR", "cifar10:DIR" or "folder:DIR".
+    size : int, optional
+        Rows and columns that a folder's images are brought to (default 256); the other sources
+        have images of one size and leave this out.
+    skip_bad : bool
+        Leave out a folder's unreadable images, and count them, instead of raising DataError.
+    seed : int
+        Of the shapes.
+
+    Raises
+    ------
+    DataError
+        The specification is unknown, or the data is missing or damaged.
+    """
+    source, _, place = spec.partition(":")
+    if spec == "shapes":
+        return shapes.open_shapes(seed)
+    if source not in _EXPECTED or not place:
+        known = ["shapes", *(f"{name}:DIR" for name in _EXPECTED)]
+        raise DataError(f"data {spec!r}: expected one of {', '.join(known)}")
+    path = Path(place).expanduser()
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder; expected it to hold {_EXPECTED[source]}")
+    if source == "folder":
+        return folder.open_folder(path, size=size, skip_bad=skip_bad)
+    if source == "cifar10":
+        return cifar10.open_cifar10(path)
+    return idx.open_mnist(path) if source == "mnist" else idx.open_fashion_mnist(path)

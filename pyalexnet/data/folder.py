@@ -1,0 +1,136 @@
+"""Images in folders: train/ and val/, with a folder a class, as ImageNet is usually laid out."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyalexnet.data.images import load_image
+from pyalexnet.data.split import Dataset, Split
+from pyalexnet.errors import DataError
+
+SIZE = 256  # the paper's
+ENDINGS = (".jpg", ".jpeg", ".png")
+FILES = "train/ and val/, each with a folder of JPEG or PNG images for every class"
+
+
+class FolderSplit(Split):
+    """Images decoded one at a time when they are read.
+
+    Only file names are kept, as one string of bytes: the 1.3 million of ImageNet take 40 MB.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds a folder for each class.
+    classes : list of str
+        Their names, by label.
+    size : int
+        Rows and columns that the images are brought to.
+    skip_bad : bool
+        Give zeros and label -1 for an unreadable image instead of raising DataError.
+
+    Raises
+    ------
+    DataError
+        A class folder holds no image.
+    """
+
+    def __init__(self, folder: Path, classes: list[str], size: int, *, skip_bad: bool) -> None:
+        self.shape = (size, size, 3)
+        self._folders = [folder / name for name in classes]
+        self._skip_bad = skip_bad
+        self._lock = threading.Lock()
+        names = bytearray()
+        ends, counts = [0], []
+        for class_folder in self._folders:
+            found = _image_names(class_folder)
+            counts.append(len(found))
+            for name in found:
+                names += name
+                ends.append(len(names))
+        self._names = bytes(names)
+        self._ends = np.array(ends, np.int64)
+        self._class_ends = np.cumsum(counts)
+        self.labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+
+    def path(self, index: int) -> Path:
+        """Give the file of an image."""
+        label = int(np.searchsorted(self._class_ends, index, side="right"))
+        name = self._names[self._ends[index] : self._ends[index + 1]]
+        return self._folders[label] / os.fsdecode(name)
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        images = np.zeros((len(indices), *self.shape), np.uint8)
+        for image, index in zip(images, indices.tolist(), strict=True):
+            if self.labels[index] < 0:
+                continue
+            try:
+                image[...] = load_image(self.path(index), self.shape[0])
+            except DataError:
+                if not self._skip_bad:
+                    raise
+                self._skip(index)
+        return images
+
+    def _skip(self, index: int) -> None:
+        with self._lock:
+            self.skipped += int(self.labels[index] >= 0)
+            self.labels[index] = -1
+
+
+def _image_names(folder: Path) -> list[bytes]:
+    names = [entry.name for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    images = [os.fsencode(name) for name in names if name.lower().endswith(ENDINGS)]
+    if not images:
+        raise DataError(
+            f"{folder}: no image among {len(names)} files; expected some *{', *'.join(ENDINGS)}"
+        )
+    return sorted(images)
+
+
+def _class_names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected {FILES}")
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    names = sorted(entry.name for entry in entries if entry.is_dir())
+    if not names:
+        raise DataError(f"{folder}: no folders within; expected one of images for each class")
+    return names
+
+
+def open_folder(folder: Path, *, size: int | None = None, skip_bad: bool = False) -> Dataset:
+    """Open train/ and val/ below `folder`; labels are the ranks of the sorted class folder names.
+
+    Parameters
+    ----------
+    folder : Path
+    size : int, optional
+        Rows and columns that images are brought to; the paper's 256 by default.
+    skip_bad : bool
+        Leave unreadable images out, and count them, instead of raising DataError.
+
+    Raises
+    ------
+    DataError
+        A folder is missing or empty, or the two have different classes.
+    """
+    size = SIZE if size is None else size
+    if size < 1:
+        raise DataError(f"image size {size}; expected at least 1")
+    classes = _class_names(folder / "train")
+    held_out = _class_names(folder / "val")
+    if classes != held_out:
+        odd = sorted(set(classes) ^ set(held_out))
+        where = "train" if odd[0] in classes else "val"
+        raise DataError(
+            f"{folder}: train/ has {len(classes)} classes and val/ {len(held_out)}; {len(odd)} are "
+            f"in one only, such as {odd[0]!r} in {where}/; expected the same folders in both"
+        )
+    train = FolderSplit(folder / "train", classes, size, skip_bad=skip_bad)
+    val = FolderSplit(folder / "val", classes, size, skip_bad=skip_bad)
+    return Dataset("folder", classes, train, val, mirror=True)

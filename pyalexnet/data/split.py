@@ -1,0 +1,102 @@
+"""What every source of images gives: a training and a validation split."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyalexnet.errors import DataError
+
+
+class Split(ABC):
+    """Images of one size with a label each.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (H, W, C) of every image.
+    labels : int32 (n,)
+        Class numbers; -1 for an image found unreadable, which the loss leaves out.
+    skipped : int
+        How many labels have become -1 so far.
+    """
+
+    shape: tuple[int, int, int]
+    labels: NDArray[np.int32]
+    skipped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Give the images of some indices; may be called by several threads at once.
+
+        Parameters
+        ----------
+        indices : int64 (B,)
+
+        Returns
+        -------
+        uint8 (B, H, W, C)
+            Zeros for an image that is skipped; its label is -1 by the time this returns.
+
+        Raises
+        ------
+        DataError
+            An image cannot be read and the split was not opened with `skip_bad`.
+        """
+
+
+class ArraySplit(Split):
+    """Images that lie in memory.
+
+    Parameters
+    ----------
+    images : uint8 (n, H, W, C)
+    labels : integers (n,)
+    """
+
+    def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> None:
+        rows, columns, channels = images.shape[1:]
+        self.shape = (rows, columns, channels)
+        self.labels = labels.astype(np.int32)
+        self._images = images
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self._images[indices]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training and a validation split over the same classes.
+
+    Attributes
+    ----------
+    name : str
+        The source, as in the part of the specification before the colon.
+    classes : list of str
+        Names by label.
+    train, val : Split
+    mirror : bool
+        Whether a mirrored image still shows its class (false for digits).
+    """
+
+    name: str
+    classes: list[str]
+    train: Split
+    val: Split
+    mirror: bool
+
+
+def check_labels(labels: NDArray[np.integer], classes: int, source: object) -> None:
+    """Raise DataError naming `source` unless all labels lie in 0 … classes-1."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        raise DataError(
+            f"{source}: label {labels[wrong[0]]} of image {wrong[0]} is out of range; "
+            f"expected 0 to {classes - 1}"
+        )
