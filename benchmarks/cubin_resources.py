@@ -1,0 +1,126 @@
+"""Registers, shared memory and spills of every kernel in the built ``pyalexnet._cuda``.
+
+Needs no GPU, but cuobjdump: the CUDA toolkit's, or ``pip install nvidia-cuda-cuobjdump``. Fails
+when a matrix product (a kernel named ``tile_gemm…``) keeps anything in local memory on any
+architecture: there a spill costs more than any tile size gains.
+
+    python benchmarks/cubin_resources.py [a file with cubins in it]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+GEMM = "tile_gemm"
+PACKAGE = "nvidia-cuda-cuobjdump"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What one kernel takes on one architecture: registers a thread, the rest in bytes.
+
+    ``stack`` and ``local`` are local memory, where registers spill to; ``shared`` is the static
+    part of a block's shared memory.
+    """
+
+    name: str
+    arch: str
+    registers: int
+    shared: int
+    stack: int
+    local: int
+
+    @property
+    def spills(self) -> bool:
+        """Whether the kernel keeps anything in local memory."""
+        return self.stack > 0 or self.local > 0
+
+
+def parse(text: str) -> list[Kernel]:
+    """The kernels in what ``cuobjdump -res-usage`` prints, under their mangled names."""
+    kernels = []
+    arch = name = ""
+    for line in text.splitlines():
+        if match := re.match(r"arch = (\w+)", line):
+            arch = match[1]
+        elif match := re.match(r"\s*Function (\S+):", line):
+            name = match[1]
+        elif re.match(r"\s*REG:", line):
+            sizes = {key: int(size) for key, size in re.findall(r"(\w+)(?:\[\d+\])?:(\d+)", line)}
+            kernels.append(
+                Kernel(name, arch, sizes["REG"], sizes["SHARED"], sizes["STACK"], sizes["LOCAL"])
+            )
+    return kernels
+
+
+def problems(kernels: list[Kernel]) -> list[str]:
+    """What is wrong with the matrix products, a line each; that there are none is wrong, too."""
+    gemms = [kernel for kernel in kernels if GEMM in kernel.name]
+    if not gemms:
+        return [f"there is no kernel named {GEMM}"]
+    return [f"{k.name} spills on {k.arch}" for k in gemms if k.spills]
+
+
+def find_cuobjdump() -> str:
+    """Cuobjdump on PATH, of the toolkit or of the PyPI package, which leaves it off PATH."""
+    found = shutil.which("cuobjdump") or shutil.which("/usr/local/cuda/bin/cuobjdump")
+    if found:
+        return found
+    try:
+        files = importlib.metadata.files(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "cuobjdump":
+            return str(file.locate())
+    sys.exit(f"cubin_resources: error: there is no cuobjdump: pip install {PACKAGE}")
+
+
+def find_module() -> Path:
+    """The installed ``pyalexnet._cuda``."""
+    spec = importlib.util.find_spec("pyalexnet._cuda")
+    if spec is None or spec.origin is None:
+        sys.exit("cubin_resources: error: pyalexnet is installed without pyalexnet._cuda")
+    return Path(spec.origin)
+
+
+def demangle(names: list[str]) -> dict[str, str]:
+    """Readable forms of mangled names, without types of arguments; c++filt does it if there is."""
+    if shutil.which("c++filt") is None:
+        return {name: name for name in names}
+    result = subprocess.run(
+        ["c++filt", "--no-params"], input="\n".join(names), capture_output=True, text=True
+    )
+    return dict(zip(names, result.stdout.splitlines(), strict=True))
+
+
+def main() -> None:
+    """Prints the table and exits with 1 if a matrix product spills."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("file", nargs="?", type=Path, help="instead of the installed module")
+    file = parser.parse_args().file or find_module()
+    command = [find_cuobjdump(), "-res-usage", str(file)]
+    kernels = parse(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    readable = demangle(sorted({kernel.name for kernel in kernels}))
+    print("arch    registers  shared  stack  local  kernel")
+    for kernel in sorted(kernels, key=lambda k: (readable[k.name], int(re.sub(r"\D", "", k.arch)))):
+        print(
+            f"{kernel.arch:7} {kernel.registers:9} {kernel.shared:7} {kernel.stack:6} "
+            f"{kernel.local:6}  {readable[kernel.name]}"
+        )
+    found = problems(kernels)
+    for problem in found:
+        print(f"cubin_resources: error: {problem}", file=sys.stderr)
+    sys.exit(1 if found else 0)
+
+
+if __name__ == "__main__":
+    main()

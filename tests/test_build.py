@@ -1,0 +1,207 @@
+"""The build: what setup.py asks of the machine, the modules it made, and the check of cubins."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def load(path: str) -> ModuleType:
+    """A script of the checkout as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem + "_script", ROOT / path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look it up
+    spec.loader.exec_module(module)
+    return module
+
+
+setup = load("setup.py")
+cubins = load("benchmarks/cubin_resources.py")
+
+
+def program(folder: Path, name: str, output: str, status: int = 0) -> Path:
+    """Makes an executable that prints `output` and exits with `status`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\necho '{output}'\nexit {status}\n")
+    path.chmod(0o755)
+    return path
+
+
+# --- nvcc ---
+
+
+def test_nvcc_is_not_looked_for_when_cuda_is_off(tmp_path):
+    program(tmp_path, "nvcc", "release 13.0, V13.0.88")
+    assert setup.find_nvcc({"PATH": str(tmp_path), "PYALEXNET_CUDA": "off"}) is None
+
+
+@pytest.mark.parametrize("wanted", ["auto", "on"])
+def test_nvcc_on_path_is_used(tmp_path, wanted):
+    nvcc = program(tmp_path, "nvcc", "release 13.0, V13.0.88")
+    assert setup.find_nvcc({"PATH": str(tmp_path), "PYALEXNET_CUDA": wanted}) == str(nvcc)
+
+
+def test_the_named_toolkit_goes_before_path(tmp_path):
+    program(tmp_path / "path", "nvcc", "release 13.0, V13.0.88")
+    home = program(tmp_path / "cuda" / "bin", "nvcc", "release 12.4, V12.4.1")
+    environ = {"PATH": str(tmp_path / "path"), "CUDA_HOME": str(tmp_path / "cuda")}
+    assert setup.find_nvcc(environ) == str(home)
+    named = program(tmp_path / "named", "my-nvcc", "release 12.8, V12.8.1")
+    assert setup.find_nvcc({**environ, "CUDACXX": str(named)}) == str(named)
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "reason"),
+    [
+        ("release 11.8, V11.8.89", 0, "is of CUDA 11.8; it must be of CUDA 12.0 or newer"),
+        ("no licence", 1, "is a program that does not run"),
+    ],
+)
+def test_an_unfit_nvcc_is_an_error_only_when_demanded(tmp_path, capfd, output, status, reason):
+    nvcc = program(tmp_path, "nvcc", output, status)
+    assert setup.find_nvcc({"PATH": str(tmp_path)}) is None
+    assert f"building for the host alone: {nvcc} {reason}" in capfd.readouterr().out
+    with pytest.raises(setup.PlatformError, match=f"PYALEXNET_CUDA is 'on', but {nvcc} {reason}"):
+        setup.find_nvcc({"PATH": str(tmp_path), "PYALEXNET_CUDA": "on"})
+
+
+def test_a_demanded_nvcc_that_is_missing_names_every_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(setup.shutil, "which", lambda *args, **kwargs: None)
+    environ = {"PYALEXNET_CUDA": "on", "CUDA_HOME": "/opt/cuda", "CUDACXX": "/opt/my-nvcc"}
+    with pytest.raises(setup.PlatformError) as caught:
+        setup.find_nvcc(environ)
+    for place in ("/opt/my-nvcc", "/opt/cuda/bin/nvcc", "nvcc on PATH", "/usr/local/cuda/bin/nvcc"):
+        assert place in str(caught.value)
+
+
+def test_an_unknown_choice_of_cuda_is_refused():
+    with pytest.raises(setup.OptionError, match="'maybe'; it must be 'auto', 'on' or 'off'"):
+        setup.find_nvcc({"PYALEXNET_CUDA": "maybe"})
+
+
+# --- the other tools ---
+
+
+def test_a_missing_compiler_is_named(tmp_path):
+    with pytest.raises(setup.PlatformError, match=r"needs a C\+\+17 compiler, and there is none"):
+        setup.check_compiler({"PATH": str(tmp_path)})
+    with pytest.raises(setup.PlatformError, match="CXX names 'icx', which is not there"):
+        setup.check_compiler({"PATH": str(tmp_path), "CXX": "icx -O3"})
+    program(tmp_path, "clang++", "clang")
+    setup.check_compiler({"PATH": str(tmp_path)})
+
+
+@pytest.mark.parametrize("tool", ["cmake", "ninja"])
+def test_a_missing_tool_says_how_to_get_it(tmp_path, monkeypatch, tool):
+    monkeypatch.setitem(sys.modules, tool, None)
+    with pytest.raises(setup.PlatformError, match=f"there is none: pip install {tool}"):
+        getattr(setup, f"find_{tool}")({"PATH": str(tmp_path)})
+
+
+def test_an_old_cmake_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cmake", None)
+    cmake = program(tmp_path, "cmake", "cmake version 3.18.4")
+    with pytest.raises(setup.PlatformError, match=f"3.20 or newer, and {cmake} is 3.18"):
+        setup.find_cmake({"PATH": str(tmp_path)})
+    program(tmp_path, "cmake", "cmake version 4.1.0")
+    assert setup.find_cmake({"PATH": str(tmp_path)}) == str(cmake)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("-DPYALEXNET_TARGET=vulkan", "PYALEXNET_TARGET is 'vulkan'"),
+        ("-DPYALEXNET_HOST_ARCH=eniac", "PYALEXNET_HOST_ARCH is 'eniac'"),
+    ],
+)
+def test_cmake_names_an_option_it_cannot_take(tmp_path, option, message):
+    pytest.importorskip("pybind11", reason="configuring needs pybind11")
+    cmake = setup.find_tool("cmake", "CMAKE_BIN_DIR", setup.os.environ)
+    if cmake is None:
+        pytest.skip("configuring needs CMake")
+    done = subprocess.run(
+        [cmake, "-S", ROOT, "-B", tmp_path, f"-DPython_EXECUTABLE={sys.executable}", option],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert message in " ".join(done.stderr.split())
+
+
+# --- what was built ---
+
+
+def test_the_module_has_the_version_of_the_package():
+    host = importlib.import_module("pyalexnet._host")
+    assert host.build_info()["version"] == importlib.metadata.version("pyalexnet")
+
+
+def test_both_modules_offer_the_same_kernels():
+    host = importlib.import_module("pyalexnet._host")
+    try:
+        cuda = importlib.import_module("pyalexnet._cuda")
+    except ModuleNotFoundError:
+        pytest.skip("this build has no CUDA")
+    only_host = {"execution", "set_execution", "threads", "set_threads"}
+    only_cuda = {"device_count", "device_error"}
+
+    def public(module: ModuleType) -> set[str]:
+        return {name for name in dir(module) if not name.startswith(("_", "test_"))}
+
+    assert public(host) - only_host == public(cuda) - only_cuda
+    assert only_host <= public(host)
+    assert only_cuda <= public(cuda)
+    assert (host.TARGET, cuda.TARGET) == ("host", "cuda")
+
+
+# --- the check of cubins ---
+
+USAGE = """
+Fatbin elf code:
+================
+arch = sm_{arch}
+code version = [1,8]
+
+Resource usage:
+ Common:
+  GLOBAL:0 CONSTANT[3]:28
+ Function _Z16tile_gemm_kernelILi2EEvPf:
+  REG:128 STACK:{stack} SHARED:1024 LOCAL:{local} CONSTANT[0]:536 TEXTURE:0 SURFACE:0 SAMPLER:0
+ Function _Z11relu_kernelPf:
+  REG:8 STACK:16 SHARED:0 LOCAL:0 CONSTANT[0]:536 TEXTURE:0 SURFACE:0 SAMPLER:0
+"""
+
+
+def test_cubins_are_read():
+    text = USAGE.format(arch=75, stack=0, local=0) + USAGE.format(arch="90a", stack=0, local=0)
+    kernels = cubins.parse(text)
+    gemm = "_Z16tile_gemm_kernelILi2EEvPf"
+    assert [(k.arch, k.name) for k in kernels[::2]] == [("sm_75", gemm), ("sm_90a", gemm)]
+    assert kernels[0] == cubins.Kernel(gemm, "sm_75", 128, 1024, 0, 0)
+    assert kernels[1].stack == 16
+    assert cubins.problems(kernels) == []
+
+
+@pytest.mark.parametrize(("stack", "local"), [(8, 0), (0, 8)])
+def test_a_spilling_matrix_product_is_a_problem(stack, local):
+    text = USAGE.format(arch=75, stack=0, local=0) + USAGE.format(arch=80, stack=stack, local=local)
+    assert [line.partition(" ")[2] for line in cubins.problems(cubins.parse(text))] == [
+        "spills on sm_80"
+    ]
+
+
+def test_the_check_needs_a_matrix_product():
+    assert cubins.problems([]) == ["there is no kernel named tile_gemm"]
+    relu = cubins.Kernel("_Z11relu_kernelPf", "sm_80", 8, 0, 0, 0)
+    assert len(cubins.problems([relu])) == 1
