@@ -1,0 +1,366 @@
+"""The kernels as functions on arrays.
+
+Every function runs on the device that holds its arrays, returns its results, and allocates those
+that `out` does not give. Arrays are C-contiguous float32 unless said otherwise. The letters: N
+images (a multiple of the device's `images_multiple`), C channels, H W rows and columns, K filters
+or features, R S filter rows and columns, P Q output rows and columns, G groups; maps are
+(C, H, W, N), filters (C/G, R, S, K), a fully connected layer's values (F, N). Wrong arguments raise
+ValueError from the compiled modules, naming the argument, what it was and what was expected.
+
+"The paper" is Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural
+Networks, 2012.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pyalexnet import device as devices
+from pyalexnet.device import Array, Device, Shape
+
+
+def output_size(size: int, window: int, stride: int, pad: int = 0, ceil: bool = False) -> int:
+    """Rows (or columns) of the output of a convolution or pooling over `size` rows.
+
+    Floor sizes take windows that fit: 1 + floor((size + 2 pad - window) / stride). `ceil` is the
+    rule of the paper's code, whose last window may hang over the border: 224 rows under 11-row
+    filters at stride 4 give 55. Below 1 when not one window fits.
+    """
+    span = size + 2 * pad - window
+    return 1 + (-(-span // stride) if ceil else span // stride)
+
+
+def conv_forward(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    groups: int = 1,
+    activation: str = "",
+    ceil: bool = False,
+    out: Array | None = None,
+) -> Array:
+    """Convolution, bias and activation: x (C, H, W, N), w (C/G, R, S, K), b (K) -> (K, P, Q, N).
+
+    `activation` is "", "relu" or "tanh". Filters of group g see the g-th part of the channels.
+    Pixels outside the image are zeros. Paper: sections 3.1, 3.5.
+    """
+    at = devices.of(x)
+    if out is None:
+        _, height, width, images = x.shape
+        rows = output_size(height, w.shape[1], stride, pad, ceil)
+        columns = output_size(width, w.shape[2], stride, pad, ceil)
+        out = at.empty((w.shape[3], rows, columns, images))
+    at.run("conv_forward", out, x, w, b, stride, pad, groups, activation)
+    return out
+
+
+def conv_backward_data(
+    dy: Array,
+    w: Array,
+    x_shape: Shape,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    groups: int = 1,
+    out: Array | None = None,
+) -> Array:
+    """The input's gradient: dy (K, P, Q, N), w (C/G, R, S, K) -> dx of `x_shape` (C, H, W, N)."""
+    at = devices.of(dy)
+    out = _or_empty(at, out, x_shape)
+    at.run("conv_backward_data", out, dy, w, stride, pad, groups)
+    return out
+
+
+def conv_backward_weights(
+    x: Array,
+    dy: Array,
+    w_shape: Shape,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    groups: int = 1,
+    workspace: Array | None = None,
+    out: Array | None = None,
+) -> Array:
+    """The filters' gradient: x (C, H, W, N), dy (K, P, Q, N) -> dw of `w_shape` (C/G, R, S, K).
+
+    `workspace` holds at least `conv_workspace` floats.
+    """
+    at = devices.of(x)
+    out = _or_empty(at, out, w_shape)
+    if workspace is None:
+        workspace = _workspace(at, conv_workspace(at, x.shape, w_shape, dy.shape, groups))
+    at.run("conv_backward_weights", out, x, dy, workspace, stride, pad, groups)
+    return out
+
+
+def conv_workspace(at: Device, x_shape: Shape, w_shape: Shape, dy_shape: Shape, groups: int) -> int:
+    """Floats of workspace that `conv_backward_weights` needs on the device `at`; may be 0."""
+    return int(at.lib.conv_backward_weights_workspace(x_shape, w_shape, dy_shape, groups))
+
+
+def linear_forward(
+    x: Array, w: Array, b: Array | None = None, *, activation: str = "", out: Array | None = None
+) -> Array:
+    """A fully connected layer: x (F, N), w (F, K), b (K) -> activation(wᵀx + b) (K, N)."""
+    at = devices.of(x)
+    out = _or_empty(at, out, (w.shape[1], x.shape[1]))
+    at.run("conv_forward", _as_map(out), _as_map(x), _as_map(w), b, 1, 0, 1, activation)
+    return out
+
+
+def linear_backward_data(dy: Array, w: Array, *, out: Array | None = None) -> Array:
+    """The input's gradient: dy (K, N), w (F, K) -> dx (F, N)."""
+    at = devices.of(dy)
+    out = _or_empty(at, out, (w.shape[0], dy.shape[1]))
+    at.run("conv_backward_data", _as_map(out), _as_map(dy), _as_map(w), 1, 0, 1)
+    return out
+
+
+def linear_backward_weights(
+    x: Array, dy: Array, *, workspace: Array | None = None, out: Array | None = None
+) -> Array:
+    """The weights' gradient: x (F, N), dy (K, N) -> dw (F, K).
+
+    `workspace` holds at least `linear_workspace` floats.
+    """
+    at = devices.of(x)
+    out = _or_empty(at, out, (x.shape[0], dy.shape[0]))
+    if workspace is None:
+        workspace = _workspace(at, linear_workspace(at, x.shape, dy.shape))
+    at.run("conv_backward_weights", _as_map(out), _as_map(x), _as_map(dy), workspace, 1, 0, 1)
+    return out
+
+
+def linear_workspace(at: Device, x_shape: Shape, dy_shape: Shape) -> int:
+    """Floats of workspace that `linear_backward_weights` needs on the device `at`; may be 0."""
+    (features, images), outputs = x_shape, dy_shape[0]
+    return conv_workspace(
+        at, (features, 1, 1, images), (features, 1, 1, outputs), (outputs, 1, 1, images), 1
+    )
+
+
+def bias_backward(dy: Array, *, out: Array | None = None) -> Array:
+    """The biases' gradient: dy (K, ..., N) -> its sum over all axes but the first, (K)."""
+    at = devices.of(dy)
+    out = _or_empty(at, out, (dy.shape[0],))
+    at.run("bias_backward", out, dy)
+    return out
+
+
+def activation_forward(x: Array, kind: str, *, out: Array | None = None) -> Array:
+    """`kind` "relu": max(x, 0); "tanh": tanh(x). Any shape; `out` may be x. Paper: section 3.1."""
+    at = devices.of(x)
+    out = _or_empty(at, out, x.shape)
+    at.run("activation_forward", out, x, kind)
+    return out
+
+
+def activation_backward(dy: Array, y: Array, kind: str, *, out: Array | None = None) -> Array:
+    """dx from the activation's output y: dy where y > 0, or dy (1 - y²). `out` may be dy."""
+    at = devices.of(dy)
+    out = _or_empty(at, out, dy.shape)
+    at.run("activation_backward", out, dy, y, kind)
+    return out
+
+
+def lrn_forward(
+    x: Array,
+    *,
+    size: int = 5,
+    k: float = 2.0,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    groups: int = 1,
+    out: Array | None = None,
+) -> Array:
+    """Local response normalisation of x (C, H, W, N): x_i / (k + alpha Σ x_j²)^beta.
+
+    The sum is over the `size` (odd) maps around map i that are in its group of C/G; alpha is not
+    divided by `size`. Paper: section 3.3.
+    """
+    at = devices.of(x)
+    out = _or_empty(at, out, x.shape)
+    at.run("lrn_forward", out, x, size, k, alpha, beta, groups)
+    return out
+
+
+def lrn_backward(
+    dy: Array,
+    x: Array,
+    *,
+    size: int = 5,
+    k: float = 2.0,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    groups: int = 1,
+    out: Array | None = None,
+) -> Array:
+    """The gradient of `lrn_forward`'s input x, from its output's, dy; both (C, H, W, N)."""
+    at = devices.of(dy)
+    out = _or_empty(at, out, x.shape)
+    at.run("lrn_backward", out, dy, x, size, k, alpha, beta, groups)
+    return out
+
+
+def maxpool_forward(
+    x: Array,
+    *,
+    size: int,
+    stride: int,
+    pad: int = 0,
+    ceil: bool = False,
+    out: Array | None = None,
+    argmax: Array | None = None,
+) -> tuple[Array, Array]:
+    """The largest value of each window of `size`² pixels: x (C, H, W, N) -> y, argmax (C, P, Q, N).
+
+    `argmax` (uint16) is the place in the window, row · size + column, of the first largest value.
+    Windows are clipped at the image's borders. Paper: section 3.4.
+    """
+    at = devices.of(x)
+    if out is None:
+        channels, height, width, images = x.shape
+        rows = output_size(height, size, stride, pad, ceil)
+        out = at.empty((channels, rows, output_size(width, size, stride, pad, ceil), images))
+    if argmax is None:
+        argmax = at.empty(out.shape, np.uint16)
+    at.run("maxpool_forward", out, argmax, x, size, stride, pad)
+    return out, argmax
+
+
+def maxpool_backward(
+    dy: Array,
+    argmax: Array,
+    x_shape: Shape,
+    *,
+    size: int,
+    stride: int,
+    pad: int = 0,
+    out: Array | None = None,
+) -> Array:
+    """The input's gradient: each dy (C, P, Q, N) goes to its window's maximum, in `x_shape`."""
+    at = devices.of(dy)
+    out = _or_empty(at, out, x_shape)
+    at.run("maxpool_backward", out, dy, argmax, size, stride, pad)
+    return out
+
+
+def dropout(
+    x: Array,
+    *,
+    p: float,
+    scale: float,
+    seed: int,
+    layer: int,
+    step: int,
+    first_image: int = 0,
+    out: Array | None = None,
+) -> Array:
+    """Keeps each element of x (..., N) with probability 1 - p, times `scale`; the others become 0.
+
+    The same call on dy is the gradient: what is kept is a function (Philox4x32-10) of `seed`,
+    `layer`, `step`, the feature and the image's number, counted from `first_image`. `out` may be x.
+    Paper: section 4.2.
+    """
+    at = devices.of(x)
+    out = _or_empty(at, out, x.shape)
+    at.run("dropout", out, x, p, scale, seed, layer, step, first_image)
+    return out
+
+
+class Loss(NamedTuple):
+    """What `softmax_cross_entropy` computes of each image."""
+
+    probabilities: Array | None  #: (K, N)
+    dlogits: Array | None  #: (K, N)
+    losses: Array  #: (N), -log of the label's probability, 0 for label -1
+    ranks: Array  #: (N) int32, how many classes beat the label's; -1 for label -1
+
+
+def softmax_cross_entropy(
+    logits: Array,
+    labels: Array,
+    *,
+    k: int = 5,
+    scale: float = 1.0,
+    totals: Array | None = None,
+    out: Loss | None = None,
+) -> Loss:
+    """Softmax over the K classes of logits (K, N), cross-entropy against labels (N, int32).
+
+    An image with label -1 (padding, or skipped) counts nowhere and its gradient is 0. dlogits is
+    scale · (probabilities - one-hot). Adds to `totals` (4, float64) the sum of losses, the number
+    of images whose label ranks first, and among the first `k`, and the number of images. What
+    `out` holds None for is not computed.
+    """
+    at = devices.of(logits)
+    if out is None:
+        images = logits.shape[1:]
+        out = Loss(
+            at.empty(logits.shape),
+            at.empty(logits.shape),
+            at.empty(images),
+            at.empty(images, np.int32),
+        )
+    at.run("softmax_cross_entropy", *out, totals, logits, labels, k, scale)
+    return out
+
+
+def sgd(
+    weights: Array,
+    gradients: Array,
+    momenta: Array,
+    starts: Array,
+    rates: Array,
+    decays: Array,
+    *,
+    momentum: float,
+) -> None:
+    """One step of all parameters: v ← momentum v - decay rate w - rate g; w ← w + v, in place.
+
+    `weights`, `gradients` and `momenta` are flat (T); segment s, from starts[s] to starts[s+1]
+    (int64 (S+1), multiples of 64), has rates[s] and decays[s] (S). Paper: section 5.
+    """
+    at = devices.of(weights)
+    at.run("sgd", weights, gradients, momenta, starts, rates, decays, momentum)
+
+
+def augment(
+    images: Array,
+    crops: Array,
+    mean: Array,
+    scale: Array,
+    *,
+    size: tuple[int, int],
+    out: Array | None = None,
+) -> Array:
+    """Crops of images as a net's input: (image - mean) · scale, turned to (C, h, w, N).
+
+    `images` are uint8 (B, H, W, C), `crops` int32 (B, 3): first row, first column, and 1 to mirror;
+    `mean` is (H, W, C), `scale` (C), `size` (h, w). What lies outside an image is 0, and so are the
+    images from B to N. Paper: sections 2, 4.1.
+    """
+    at = devices.of(images)
+    out = _or_empty(at, out, (images.shape[3], *size, at.pad_images(images.shape[0])))
+    at.run("augment", out, images, crops, mean, scale)
+    return out
+
+
+def _or_empty(at: Device, out: Array | None, shape: Shape) -> Array:
+    return at.empty(shape) if out is None else out
+
+
+def _workspace(at: Device, floats: int) -> Array | None:
+    return at.empty((floats,)) if floats else None
+
+
+def _as_map(array: Array) -> Array:
+    """(F, N) as one-pixel maps (F, 1, 1, N), the same memory; also (F, K) as one-pixel filters."""
+    rows, columns = array.shape
+    return array.reshape((rows, 1, 1, columns))
