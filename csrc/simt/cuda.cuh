@@ -52,6 +52,7 @@ SIMT_UNROLL
     for (int i = 0; i < W; ++i) v[i] = x;
   }
   __device__ __forceinline__ int operator[](int i) const { return v[i]; }
+  __device__ __forceinline__ void set(int i, int x) { v[i] = x; }
 };
 
 template <int W>
@@ -116,6 +117,10 @@ __device__ __forceinline__ Mask<W> operator==(Vec<W> a, Vec<W> b) {
   return map2<Mask<W>, W>(a, b, [](float x, float y) { return x == y; });
 }
 template <int W>
+__device__ __forceinline__ Mask<W> operator>(IntVec<W> a, IntVec<W> b) {
+  return map2<Mask<W>, W>(a, b, [](int x, int y) { return x > y; });
+}
+template <int W>
 __device__ __forceinline__ Mask<W> operator==(IntVec<W> a, IntVec<W> b) {
   return map2<Mask<W>, W>(a, b, [](int x, int y) { return x == y; });
 }
@@ -174,13 +179,13 @@ SIMT_UNROLL
 template <int W>
 __device__ __forceinline__ Vec<W> load_first(const float* p, int count) {
   Vec<W> r;
-#pragma unroll
+SIMT_UNROLL
   for (int i = 0; i < W; ++i) r.v[i] = i < count ? p[i] : 0.0f;
   return r;
 }
 template <int W>
 __device__ __forceinline__ void store_first(float* p, int count, Vec<W> x) {
-#pragma unroll
+SIMT_UNROLL
   for (int i = 0; i < W; ++i)
     if (i < count) p[i] = x.v[i];
 }

@@ -115,6 +115,8 @@ struct IntVec {
   IntVec() = default;
   explicit IntVec(int x) : v(Native{} + x) {}
   int operator[](int i) const { return v[i]; }
+  void set(int i, int x) { v[i] = x; }
+  friend Mask<W> operator>(IntVec a, IntVec b) { return {a.v > b.v}; }
   friend Mask<W> operator==(IntVec a, IntVec b) { return {a.v == b.v}; }
 };
 

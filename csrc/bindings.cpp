@@ -1,0 +1,439 @@
+// The only file that knows Python: checks the arrays that come in and calls the launchers.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <initializer_list>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels.hpp"
+#if !defined(PYALEXNET_CUDA)
+#include "simt/simt.cuh"
+#include "simt/thread_pool.hpp"
+#endif
+
+namespace py = pybind11;
+namespace pyalexnet {
+namespace {
+
+#if defined(PYALEXNET_CUDA)
+constexpr const char* kInterface = "__cuda_array_interface__";
+constexpr const char* kKindOfArray = "a CUDA array";
+constexpr std::uintptr_t kAlignment = 16;  // of a float4
+#else
+constexpr const char* kInterface = "__array_interface__";
+constexpr const char* kKindOfArray = "a NumPy array";
+constexpr std::uintptr_t kAlignment = 4;
+#endif
+
+template <class T>
+constexpr const char* kTypeString = nullptr;
+template <>
+constexpr const char* kTypeString<float> = "<f4";
+template <>
+constexpr const char* kTypeString<double> = "<f8";
+template <>
+constexpr const char* kTypeString<std::int32_t> = "<i4";
+template <>
+constexpr const char* kTypeString<std::int64_t> = "<i8";
+template <>
+constexpr const char* kTypeString<std::uint16_t> = "<u2";
+template <>
+constexpr const char* kTypeString<std::uint8_t> = "|u1";
+
+using Shape = std::vector<std::int64_t>;
+
+std::string text(const Shape& shape) {
+  std::string s = "(";
+  for (std::size_t i = 0; i < shape.size(); ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
+  return s + (shape.size() == 1 ? ",)" : ")");
+}
+
+[[noreturn]] void fail(const std::string& message) { throw py::value_error(message); }
+
+/// An argument that must be a C-contiguous array of T. Throws ValueError naming the argument otherwise.
+template <class T>
+class Array {
+ public:
+  Array(const char* name, const py::object& object) : name_(name) {
+    using Plain = std::remove_const_t<T>;
+    if (!py::hasattr(object, kInterface))
+      fail(std::string(name) + " is " + std::string(py::str(py::type::of(object))) + "; it must be " + kKindOfArray);
+    const py::dict interface = object.attr(kInterface);
+    const auto type = interface["typestr"].cast<std::string>();
+    if (type != kTypeString<Plain>) fail(std::string(name) + " has dtype '" + type + "'; it must be '" + kTypeString<Plain> + "'");
+    for (const auto& extent : interface["shape"]) shape_.push_back(extent.cast<std::int64_t>());
+    const auto [address, read_only] = interface["data"].cast<std::pair<std::uintptr_t, bool>>();
+    if (read_only && !std::is_const_v<T>) fail(std::string(name) + " is read-only; it must be writable");
+    if (address % std::max(kAlignment, alignof(T)) != 0)
+      fail(std::string(name) + " starts at an address that is no multiple of " + std::to_string(kAlignment));
+    if (interface.contains("strides") && !interface["strides"].is_none()) check_contiguous(interface["strides"]);
+    data_ = reinterpret_cast<T*>(address);
+  }
+
+  operator T*() const { return data_; }
+  T* data() const { return data_; }
+  const char* name() const { return name_; }
+  const Shape& shape() const { return shape_; }
+  std::int64_t size() const {
+    std::int64_t n = 1;
+    for (auto extent : shape_) n *= extent;
+    return n;
+  }
+  /// Extent of one axis, as an int.
+  int extent(std::size_t axis) const {
+    if (shape_.at(axis) > 0x7fffffff) fail(std::string(name_) + " has shape " + text(shape_) + "; an extent must be below 2^31");
+    return static_cast<int>(shape_[axis]);
+  }
+  const Array& of_rank(std::size_t rank) const {
+    if (shape_.size() != rank)
+      fail(std::string(name_) + " has shape " + text(shape_) + "; it must have " + std::to_string(rank) + " dimensions");
+    return *this;
+  }
+  const Array& of_shape(const Shape& expected) const {
+    if (shape_ != expected) fail(std::string(name_) + " has shape " + text(shape_) + "; it must be " + text(expected));
+    return *this;
+  }
+  /// The last axis is images: a multiple of images_multiple().
+  const Array& of_images() const {
+    if (shape_.empty() || shape_.back() < 1 || shape_.back() % images_multiple() != 0)
+      fail(std::string(name_) + " has shape " + text(shape_) + "; its last dimension, images, must be a multiple of " +
+           std::to_string(images_multiple()));
+    return *this;
+  }
+
+ private:
+  void check_contiguous(const py::object& strides) {
+    std::int64_t expected = sizeof(T);
+    const auto given = strides.cast<Shape>();
+    for (std::size_t axis = shape_.size(); axis-- > 0;) {
+      if (shape_[axis] > 1 && given[axis] != expected) fail(std::string(name_) + " is not C-contiguous");
+      expected *= shape_[axis];
+    }
+  }
+
+  const char* name_;
+  T* data_ = nullptr;
+  Shape shape_;
+};
+
+/// None becomes a null pointer.
+template <class T>
+std::optional<Array<T>> optional_array(const char* name, const py::object& object) {
+  if (object.is_none()) return std::nullopt;
+  return Array<T>(name, object);
+}
+
+StreamHandle stream_of(std::uintptr_t stream) { return reinterpret_cast<StreamHandle>(stream); }
+
+Activation activation_of(const std::string& kind) {
+  if (kind.empty()) return Activation::kNone;
+  if (kind == "relu") return Activation::kRelu;
+  if (kind == "tanh") return Activation::kTanh;
+  fail("activation is '" + kind + "'; it must be '', 'relu' or 'tanh'");
+}
+
+/// As activation_of, where there must be one.
+Activation some_activation_of(const std::string& kind) {
+  if (kind.empty()) fail("kind is ''; it must be 'relu' or 'tanh'");
+  return activation_of(kind);
+}
+
+// --- convolution ---
+
+ConvShape conv_shape(const Shape& x, const Shape& w, const Shape& y, int stride, int pad, int groups) {
+  for (const auto* shape : {&x, &w, &y}) {
+    if (shape->size() != 4) fail("a convolution's x, w and y have 4 dimensions each, not " + text(x) + ", " + text(w) + ", " + text(y));
+    for (auto extent : *shape)
+      if (extent < 1 || extent > 0x7fffffff) fail("a convolution's extents are 1 to 2^31-1, not " + text(*shape));
+  }
+  if (stride < 1) fail("stride is " + std::to_string(stride) + "; it must be at least 1");
+  if (pad < 0) fail("pad is " + std::to_string(pad) + "; it must be at least 0");
+  if (groups < 1 || x[0] % groups != 0 || w[3] % groups != 0)
+    fail("groups is " + std::to_string(groups) + "; it must divide the channels (" + std::to_string(x[0]) + ") and the filters (" +
+         std::to_string(w[3]) + ")");
+  if (w[0] != x[0] / groups)
+    fail("w has shape " + text(w) + "; its first dimension must be the channels of a group, " + std::to_string(x[0] / groups));
+  if (y[0] != w[3] || y[3] != x[3])
+    fail("y has shape " + text(y) + "; it must have " + std::to_string(w[3]) + " channels (w's filters) and " + std::to_string(x[3]) +
+         " images (x's)");
+  for (int axis : {1, 2}) {
+    // The last window must still touch the padded image, or the size was worked out for another convolution.
+    if ((y[axis] - 1) * stride >= x[axis] + 2 * pad)
+      fail("y has shape " + text(y) + "; with stride " + std::to_string(stride) + " and pad " + std::to_string(pad) +
+           " its last window lies outside x " + text(x));
+  }
+  const auto i = [](std::int64_t v) { return static_cast<int>(v); };
+  return {i(x[3]), i(x[0]), i(x[1]), i(x[2]), i(w[3]), i(w[1]), i(w[2]), i(y[1]), i(y[2]), groups, stride, pad};
+}
+
+void bind_conv(py::module_& m) {
+  m.def("conv_forward", [](const py::object& y_, const py::object& x_, const py::object& w_, const py::object& b_, int stride, int pad,
+                           int groups, const std::string& activation, std::uintptr_t stream) {
+    const Array<float> y("y", y_);
+    const Array<const float> x("x", x_), w("w", w_);
+    const auto b = optional_array<const float>("b", b_);
+    const ConvShape shape = conv_shape(x.of_images().shape(), w.shape(), y.shape(), stride, pad, groups);
+    if (b) b->of_shape({shape.K});
+    const Activation kind = activation_of(activation);
+    py::gil_scoped_release release;
+    conv_forward(y, x, w, b ? b->data() : nullptr, shape, kind, stream_of(stream));
+  });
+  m.def("conv_backward_data",
+        [](const py::object& dx_, const py::object& dy_, const py::object& w_, int stride, int pad, int groups, std::uintptr_t stream) {
+          const Array<float> dx("dx", dx_);
+          const Array<const float> dy("dy", dy_), w("w", w_);
+          const ConvShape shape = conv_shape(dx.of_images().shape(), w.shape(), dy.shape(), stride, pad, groups);
+          py::gil_scoped_release release;
+          conv_backward_data(dx, dy, w, shape, stream_of(stream));
+        });
+  m.def("conv_backward_weights", [](const py::object& dw_, const py::object& x_, const py::object& dy_, const py::object& workspace_,
+                                    int stride, int pad, int groups, std::uintptr_t stream) {
+    const Array<float> dw("dw", dw_);
+    const Array<const float> x("x", x_), dy("dy", dy_);
+    const auto workspace = optional_array<float>("workspace", workspace_);
+    const ConvShape shape = conv_shape(x.of_images().shape(), dw.shape(), dy.shape(), stride, pad, groups);
+    const auto needed = static_cast<std::int64_t>(conv_backward_weights_workspace(shape));
+    if (needed > (workspace ? workspace->size() : 0))
+      fail("workspace has " + std::to_string(workspace ? workspace->size() : 0) + " floats; this convolution needs " +
+           std::to_string(needed));
+    py::gil_scoped_release release;
+    conv_backward_weights(dw, x, dy, workspace ? workspace->data() : nullptr, shape, stream_of(stream));
+  });
+  m.def("conv_backward_weights_workspace", [](const Shape& x, const Shape& dw, const Shape& dy, int groups) {
+    return conv_backward_weights_workspace(conv_shape(x, dw, dy, 1, 1 << 20, groups));
+  });
+}
+
+// --- the other operations ---
+
+/// The last axis of `a` is images; the others together are its features, of which there is at least one.
+std::int64_t features_of(const Array<const float>& a) {
+  if (a.of_images().size() == 0) fail(std::string(a.name()) + " has shape " + text(a.shape()) + "; it must not be empty");
+  return a.size() / a.shape().back();
+}
+
+LrnShape lrn_shape(const Array<const float>& x, int size, float k, float alpha, float beta, int groups) {
+  features_of(x.of_rank(4));
+  const int C = x.extent(0);
+  return {x.size() / C, C, groups, size, k, alpha, beta};
+}
+
+/// Sizes for x (C, H, W, N) and y (C, P, Q, N).
+template <class X, class Y>
+PoolShape pool_shape(const Array<X>& x, const Array<Y>& y, int size, int stride, int pad) {
+  x.of_rank(4).of_images();
+  y.of_rank(4).of_shape({x.shape()[0], y.shape()[1], y.shape()[2], x.shape()[3]});
+  if (x.size() == 0) fail(std::string(x.name()) + " has shape " + text(x.shape()) + "; it must not be empty");
+  return {x.extent(3), x.extent(0), x.extent(1), x.extent(2), y.extent(1), y.extent(2), size, stride, pad};
+}
+
+/// What a device's memory holds cannot be looked at from here; the host's can.
+void check_starts([[maybe_unused]] const Array<const std::int64_t>& starts, [[maybe_unused]] std::int64_t count) {
+#if !defined(PYALEXNET_CUDA)
+  const std::int64_t* begin = starts.data();
+  const std::int64_t* last = begin + starts.size() - 1;
+  const bool whole = std::all_of(begin, last + 1, [](std::int64_t start) { return start % 64 == 0; });
+  if (*begin != 0 || *last != count || !whole || !std::is_sorted(begin, last + 1))
+    fail("starts must ascend from 0 to " + std::to_string(count) + ", the size of weights, in multiples of 64");
+#endif
+}
+
+void bind_elementwise(py::module_& m) {
+  m.def("bias_backward", [](const py::object& db_, const py::object& dy_, std::uintptr_t stream) {
+    const Array<float> db("db", db_);
+    const Array<const float> dy("dy", dy_);
+    if (dy.of_images().shape().size() < 2) fail("dy has shape " + text(dy.shape()) + "; it must have at least 2 dimensions");
+    features_of(dy);
+    db.of_shape({dy.shape()[0]});
+    py::gil_scoped_release release;
+    bias_backward(db, dy, dy.extent(0), dy.size() / dy.shape()[0], stream_of(stream));
+  });
+  m.def("activation_forward", [](const py::object& y_, const py::object& x_, const std::string& kind, std::uintptr_t stream) {
+    const Array<float> y("y", y_);
+    const Array<const float> x("x", x_);
+    y.of_shape(x.shape());
+    const Activation activation = some_activation_of(kind);
+    py::gil_scoped_release release;
+    activation_forward(y, x, x.size(), activation, stream_of(stream));
+  });
+  m.def("activation_backward",
+        [](const py::object& dx_, const py::object& dy_, const py::object& y_, const std::string& kind, std::uintptr_t stream) {
+          const Array<float> dx("dx", dx_);
+          const Array<const float> dy("dy", dy_), y("y", y_);
+          dx.of_shape(y.shape());
+          dy.of_shape(y.shape());
+          const Activation activation = some_activation_of(kind);
+          py::gil_scoped_release release;
+          activation_backward(dx, dy, y, y.size(), activation, stream_of(stream));
+        });
+  m.def("dropout", [](const py::object& y_, const py::object& x_, double p, float scale, std::uint64_t seed, std::uint32_t layer,
+                      std::uint64_t step, std::uint64_t first_image, std::uintptr_t stream) {
+    const Array<float> y("y", y_);
+    const Array<const float> x("x", x_);
+    const std::int64_t features = features_of(x);
+    y.of_shape(x.shape());
+    py::gil_scoped_release release;
+    dropout(y, x, features, x.shape().back(), p, scale, seed, layer, static_cast<std::uint32_t>(step),
+            static_cast<std::uint32_t>(first_image), stream_of(stream));
+  });
+  m.def("sgd", [](const py::object& weights_, const py::object& gradients_, const py::object& momenta_, const py::object& starts_,
+                  const py::object& rates_, const py::object& decays_, float momentum, std::uintptr_t stream) {
+    const Array<float> weights("weights", weights_), momenta("momenta", momenta_);
+    const Array<const float> gradients("gradients", gradients_), rates("rates", rates_), decays("decays", decays_);
+    const Array<const std::int64_t> starts("starts", starts_);
+    gradients.of_shape(weights.of_rank(1).shape());
+    momenta.of_shape(weights.shape());
+    const int segments = rates.of_rank(1).extent(0);
+    decays.of_shape({segments});
+    starts.of_shape({segments + 1});
+    if (segments < 1) fail("rates has shape " + text(rates.shape()) + "; there must be at least one segment");
+    check_starts(starts, weights.size());
+    py::gil_scoped_release release;
+    sgd(weights, gradients, momenta, starts, rates, decays, segments, weights.size(), momentum, stream_of(stream));
+  });
+}
+
+void bind_ops(py::module_& m) {
+  bind_elementwise(m);
+  m.def("lrn_forward",
+        [](const py::object& y_, const py::object& x_, int size, float k, float alpha, float beta, int groups, std::uintptr_t stream) {
+          const Array<float> y("y", y_);
+          const Array<const float> x("x", x_);
+          const LrnShape shape = lrn_shape(x, size, k, alpha, beta, groups);
+          y.of_shape(x.shape());
+          py::gil_scoped_release release;
+          lrn_forward(y, x, shape, stream_of(stream));
+        });
+  m.def("lrn_backward", [](const py::object& dx_, const py::object& dy_, const py::object& x_, int size, float k, float alpha, float beta,
+                           int groups, std::uintptr_t stream) {
+    const Array<float> dx("dx", dx_);
+    const Array<const float> dy("dy", dy_), x("x", x_);
+    const LrnShape shape = lrn_shape(x, size, k, alpha, beta, groups);
+    dx.of_shape(x.shape());
+    dy.of_shape(x.shape());
+    py::gil_scoped_release release;
+    lrn_backward(dx, dy, x, shape, stream_of(stream));
+  });
+  m.def("maxpool_forward",
+        [](const py::object& y_, const py::object& argmax_, const py::object& x_, int size, int stride, int pad, std::uintptr_t stream) {
+          const Array<float> y("y", y_);
+          const Array<std::uint16_t> argmax("argmax", argmax_);
+          const Array<const float> x("x", x_);
+          const PoolShape shape = pool_shape(x, y, size, stride, pad);
+          argmax.of_shape(y.shape());
+          py::gil_scoped_release release;
+          maxpool_forward(y, argmax, x, shape, stream_of(stream));
+        });
+  m.def("maxpool_backward",
+        [](const py::object& dx_, const py::object& dy_, const py::object& argmax_, int size, int stride, int pad, std::uintptr_t stream) {
+          const Array<float> dx("dx", dx_);
+          const Array<const float> dy("dy", dy_);
+          const Array<const std::uint16_t> argmax("argmax", argmax_);
+          const PoolShape shape = pool_shape(dx, dy, size, stride, pad);
+          argmax.of_shape(dy.shape());
+          py::gil_scoped_release release;
+          maxpool_backward(dx, dy, argmax, shape, stream_of(stream));
+        });
+  m.def("softmax_cross_entropy", [](const py::object& probabilities_, const py::object& dlogits_, const py::object& losses_,
+                                    const py::object& ranks_, const py::object& totals_, const py::object& logits_,
+                                    const py::object& labels_, int k, float scale, std::uintptr_t stream) {
+    const auto probabilities = optional_array<float>("probabilities", probabilities_), dlogits = optional_array<float>("dlogits", dlogits_);
+    const Array<float> losses("losses", losses_);
+    const Array<std::int32_t> ranks("ranks", ranks_);
+    const auto totals = optional_array<double>("totals", totals_);
+    const Array<const float> logits("logits", logits_);
+    const Array<const std::int32_t> labels("labels", labels_);
+    features_of(logits.of_rank(2));
+    const int K = logits.extent(0), N = logits.extent(1);
+    if (probabilities) probabilities->of_shape({K, N});
+    if (dlogits) dlogits->of_shape({K, N});
+    if (totals) totals->of_shape({4});
+    losses.of_shape({N});
+    ranks.of_shape({N});
+    labels.of_shape({N});
+    py::gil_scoped_release release;
+    softmax_cross_entropy(probabilities ? probabilities->data() : nullptr, dlogits ? dlogits->data() : nullptr, losses, ranks,
+                          totals ? totals->data() : nullptr, logits, labels, K, N, k, scale, stream_of(stream));
+  });
+  m.def("augment", [](const py::object& x_, const py::object& images_, const py::object& crops_, const py::object& mean_,
+                      const py::object& scale_, std::uintptr_t stream) {
+    const Array<float> x("x", x_);
+    const Array<const std::uint8_t> images("images", images_);
+    const Array<const std::int32_t> crops("crops", crops_);
+    const Array<const float> mean("mean", mean_), scale("scale", scale_);
+    x.of_rank(4).of_images();
+    const AugmentShape shape{
+        images.of_rank(4).extent(0), images.extent(1), images.extent(2), images.extent(3), x.extent(1), x.extent(2), x.extent(3)};
+    if (x.size() == 0 || images.size() == 0)
+      fail("images has shape " + text(images.shape()) + " and x " + text(x.shape()) + "; neither may be empty");
+    if (x.shape()[0] != shape.C)
+      fail("x has shape " + text(x.shape()) + "; it must have the channels of images, " + std::to_string(shape.C));
+    if (shape.B > shape.N) fail("x has shape " + text(x.shape()) + "; it must have room for " + std::to_string(shape.B) + " images");
+    crops.of_shape({shape.B, 3});
+    mean.of_shape({shape.H, shape.W, shape.C});
+    scale.of_shape({shape.C});
+    py::gil_scoped_release release;
+    augment(x, images, crops, mean, scale, shape, stream_of(stream));
+  });
+}
+
+// --- the host's execution model ---
+
+#if !defined(PYALEXNET_CUDA)
+template <class E>
+E one_of(const char* name, const std::string& value, std::initializer_list<std::pair<const char*, E>> choices) {
+  std::string expected;
+  for (const auto& [word, choice] : choices) {
+    if (value == word) return choice;
+    expected += (expected.empty() ? "'" : ", '") + std::string(word) + "'";
+  }
+  fail(std::string(name) + " is '" + value + "'; it must be one of " + expected);
+}
+
+void bind_execution(py::module_& m) {
+  using simt::Order;
+  using simt::Tiles;
+  m.def(
+      "set_execution",
+      [](const std::string& order, std::uint64_t seed, const std::string& tiles) {
+        simt::Execution how;
+        how.order =
+            one_of<Order>("order", order, {{"forward", Order::kForward}, {"reverse", Order::kReverse}, {"shuffled", Order::kShuffled}});
+        how.seed = seed;
+        how.tiles =
+            one_of<Tiles>("tiles", tiles, {{"host", Tiles::kHost}, {"gpu", Tiles::kGpu}, {"gpu-plain-loads", Tiles::kGpuPlainLoads}});
+        simt::execution() = how;
+      },
+      py::arg("order") = "forward", py::arg("seed") = 0, py::arg("tiles") = "host");
+  m.def("execution", [] {
+    const simt::Execution& how = simt::execution();
+    py::dict d;
+    d["order"] = how.order == Order::kForward ? "forward" : how.order == Order::kReverse ? "reverse" : "shuffled";
+    d["seed"] = how.seed;
+    d["tiles"] = how.tiles == Tiles::kHost ? "host" : how.tiles == Tiles::kGpu ? "gpu" : "gpu-plain-loads";
+    return d;
+  });
+  m.def("set_threads", &simt::set_threads);
+  m.def("threads", &simt::threads);
+}
+#endif
+
+}  // namespace
+}  // namespace pyalexnet
+
+#if defined(PYALEXNET_CUDA)
+PYBIND11_MODULE(_cuda, m) {
+  m.attr("TARGET") = "cuda";
+#else
+PYBIND11_MODULE(_host, m) {
+  m.attr("TARGET") = "host";
+  pyalexnet::bind_execution(m);
+#endif
+  m.attr("IMAGES_MULTIPLE") = pyalexnet::images_multiple();
+  m.def("build_info", &pyalexnet::build_info);
+  pyalexnet::bind_conv(m);
+  pyalexnet::bind_ops(m);
+}

@@ -1,0 +1,116 @@
+// Max pooling, overlapping or not, and its gradient.
+#include "ops/vectors.cuh"
+
+namespace pyalexnet {
+namespace {
+
+// Computes  y[c,p,q,n] = max over r,s of x[c, p stride - pad + r, q stride - pad + s, n], windows clipped at the borders (paper, 3.4);
+//           argmax = r size + s of the first maximum in row-major order; a NaN counts as the greatest
+// Layout    x (C, H, W, N), y and argmax (C, P, Q, N)
+// Mapping   blockIdx.y is the channel; a block has pixels of y, rows of threads a pixel each, with all its images
+// Cost      size^2 comparisons, 4 stride^2 + 6 bytes an output: bound by memory (windows that overlap meet in the caches)
+template <class T>
+__global__ void __launch_bounds__(T::kThreads)
+    maxpool_forward_kernel(float* y, std::uint16_t* argmax, const float* x, PoolShape shape, simt::FastDiv columns) {
+  constexpr int W = T::kVec;
+  const int N = shape.N;
+  const std::int64_t c = blockIdx.y;
+  const float* map = x + c * shape.H * shape.W * N;
+  for_own_pixels<T>(shape.P * shape.Q, [&](int pixel) {
+    int q;
+    const int p = columns.split(pixel, q);
+    const int row = p * shape.stride - shape.pad, column = q * shape.stride - shape.pad;
+    const int r_begin = row < 0 ? -row : 0, r_end = row + shape.size > shape.H ? shape.H - row : shape.size;
+    const int s_begin = column < 0 ? -column : 0, s_end = column + shape.size > shape.W ? shape.W - column : shape.size;
+    const std::int64_t out = (c * shape.P * shape.Q + pixel) * N;
+    for (int n = static_cast<int>(threadIdx.x) * W; n < N; n += static_cast<int>(blockDim.x) * W) {
+      simt::Vec<W> best(-INFINITY);
+      simt::IntVec<W> where(r_begin * shape.size + s_begin);
+      for (int r = r_begin; r < r_end; ++r) {
+        const float* at = map + (std::int64_t{row + r} * shape.W + column) * N + n;
+        for (int s = s_begin; s < s_end; ++s) {
+          const simt::Vec<W> v = simt::load<W>(at + std::int64_t{s} * N);
+          const auto wins = (v > best) | ((v != v) & (best == best));
+          best = select(wins, v, best);
+          where = select(wins, simt::IntVec<W>(r * shape.size + s), where);
+        }
+      }
+      simt::store<W>(y + out + n, best);
+      simt::store<W>(argmax + out + n, where);
+    }
+  });
+}
+
+// Computes  dx[c,h,w,n] = sum of dy over the windows whose maximum was at (h, w)
+// Layout    dx (C, H, W, N), dy and argmax (C, P, Q, N)
+// Mapping   as forward, with pixels of dx; each gathers from the windows that cover it, in row-major order, so no atomics
+// Cost      (size / stride)^2 additions, 4 + 6 / stride^2 bytes an input: bound by memory
+template <class T>
+__global__ void __launch_bounds__(T::kThreads) maxpool_backward_kernel(float* dx, const float* dy, const std::uint16_t* argmax,
+                                                                       PoolShape shape, simt::FastDiv columns, simt::FastDiv stride) {
+  constexpr int W = T::kVec;
+  const int N = shape.N;
+  const std::int64_t c = blockIdx.y;
+  for_own_pixels<T>(shape.H * shape.W, [&](int pixel) {
+    int w;
+    const int h = columns.split(pixel, w);
+    // The windows that cover row h: those with p stride <= h + pad < p stride + size.
+    const int row = h + shape.pad, column = w + shape.pad;
+    const int p_begin = row < shape.size ? 0 : stride.quotient(row - shape.size) + 1;
+    const int q_begin = column < shape.size ? 0 : stride.quotient(column - shape.size) + 1;
+    const int p_last = stride.quotient(row), q_last = stride.quotient(column);
+    const int p_end = p_last < shape.P ? p_last + 1 : shape.P, q_end = q_last < shape.Q ? q_last + 1 : shape.Q;
+    for (int n = static_cast<int>(threadIdx.x) * W; n < N; n += static_cast<int>(blockDim.x) * W) {
+      const simt::Vec<W> zero(0.0f);
+      simt::Vec<W> sum = zero;
+      for (int p = p_begin; p < p_end; ++p) {
+        for (int q = q_begin; q < q_end; ++q) {
+          const std::int64_t out = ((c * shape.P + p) * shape.Q + q) * N + n;
+          const simt::IntVec<W> here((row - p * shape.stride) * shape.size + column - q * shape.stride);
+          sum = sum + select(simt::load<W>(argmax + out) == here, simt::load<W>(dy + out), zero);
+        }
+      }
+      simt::store<W>(dx + ((c * shape.H + h) * shape.W + w) * N + n, sum);
+    }
+  });
+}
+
+void check_shape(const PoolShape& shape) {
+  const auto fail = [](const std::string& what) { throw std::invalid_argument(what); };
+  if (shape.size < 1 || shape.size > 256) fail("size is " + std::to_string(shape.size) + "; it must be from 1 to 256");
+  if (shape.stride < 1) fail("stride is " + std::to_string(shape.stride) + "; it must be at least 1");
+  if (shape.pad < 0 || shape.pad >= shape.size)
+    fail("pad is " + std::to_string(shape.pad) + "; it must be from 0 to " + std::to_string(shape.size - 1) + ", below size");
+  const auto covers = [&](std::int64_t out, std::int64_t in) { return out >= 1 && (out - 1) * shape.stride - shape.pad < in; };
+  if (!covers(shape.P, shape.H) || !covers(shape.Q, shape.W))
+    fail("y has " + std::to_string(shape.P) + " x " + std::to_string(shape.Q) + " pixels; with size " + std::to_string(shape.size) +
+         ", stride " + std::to_string(shape.stride) + " and pad " + std::to_string(shape.pad) + " some windows have no pixel of x, " +
+         std::to_string(shape.H) + " x " + std::to_string(shape.W));
+  if (std::int64_t{shape.H + 2 * shape.pad} * (shape.W + 2 * shape.pad) > 0x7fffffff)
+    fail("x has " + std::to_string(shape.H) + " x " + std::to_string(shape.W) + " pixels; they must be fewer than 2^31");
+}
+
+}  // namespace
+
+void maxpool_forward(float* y, std::uint16_t* argmax, const float* x, const PoolShape& shape, StreamHandle stream) {
+  check_shape(shape);
+  with_target([&](auto target) {
+    using T = decltype(target);
+    const dim3 block = pixels_block<T>(shape.N);
+    const dim3 grid(pixels_blocks<T>(shape.P * shape.Q, block), static_cast<unsigned>(shape.C));
+    simt::launch(maxpool_forward_kernel<T>, grid, block, 0, stream_of(stream), y, argmax, x, shape, simt::FastDiv(shape.Q));
+  });
+}
+
+void maxpool_backward(float* dx, const float* dy, const std::uint16_t* argmax, const PoolShape& shape, StreamHandle stream) {
+  check_shape(shape);
+  with_target([&](auto target) {
+    using T = decltype(target);
+    const dim3 block = pixels_block<T>(shape.N);
+    const dim3 grid(pixels_blocks<T>(shape.H * shape.W, block), static_cast<unsigned>(shape.C));
+    simt::launch(maxpool_backward_kernel<T>, grid, block, 0, stream_of(stream), dx, dy, argmax, shape, simt::FastDiv(shape.W),
+                 simt::FastDiv(shape.stride));
+  });
+}
+
+}  // namespace pyalexnet

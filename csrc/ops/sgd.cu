@@ -1,0 +1,60 @@
+// Stochastic gradient descent with momentum and weight decay, over all parameters at once.
+#include "ops/vectors.cuh"
+
+namespace pyalexnet {
+namespace {
+
+/// The segment that has element i: the last whose start is not beyond it.
+__device__ __forceinline__ int segment_of(std::int64_t i, const std::int64_t* starts, int segments) {
+  int low = 0, high = segments;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    if (starts[middle] <= i)
+      low = middle;
+    else
+      high = middle;
+  }
+  return low;
+}
+
+// Computes  v = momentum v - decay rate w - rate g, w = w + v, with each segment's rate and decay (paper, 5)
+// Layout    weights, gradients, momenta: flat; segment s is [starts[s], starts[s+1]), starts are multiples of 64 floats
+// Mapping   a thread has T::kVecsPerThread vectors, a block's side by side; it searches for the first one's segment
+// Cost      5 FLOP, 20 bytes an element: bound by memory
+template <class T>
+__global__ void __launch_bounds__(T::kThreads)
+    sgd_kernel(float* weights, const float* gradients, float* momenta, const std::int64_t* starts, const float* rates, const float* decays,
+               int segments, std::int64_t count, float momentum) {
+  constexpr int W = T::kVec;
+  std::int64_t end = 0;
+  float rate = 0.0f, decay = 0.0f;
+  for_own_vectors<T>(count, [&](std::int64_t i) {
+    if (i >= end) {
+      const int segment = segment_of(i, starts, segments);
+      end = starts[segment + 1];
+      rate = rates[segment];
+      decay = decays[segment] * rate;
+    }
+    const simt::Vec<W> w = simt::load<W>(weights + i);
+    simt::Vec<W> v = momentum * simt::load<W>(momenta + i);
+    v = fma(-decay, w, v);
+    v = fma(-rate, simt::load<W>(gradients + i), v);
+    simt::store<W>(momenta + i, v);
+    simt::store<W>(weights + i, w + v);
+  });
+}
+
+}  // namespace
+
+void sgd(float* weights, const float* gradients, float* momenta, const std::int64_t* starts, const float* rates, const float* decays,
+         int segments, std::int64_t count, float momentum, StreamHandle stream) {
+  if (count % 64 != 0) throw std::invalid_argument("weights has " + std::to_string(count) + " floats; it must be a multiple of 64");
+  if (count == 0) return;
+  with_target([&](auto target) {
+    using T = decltype(target);
+    simt::launch(sgd_kernel<T>, vectors_grid<T>(count), T::kThreads, 0, stream_of(stream), weights, gradients, momenta, starts, rates,
+                 decays, segments, count, momentum);
+  });
+}
+
+}  // namespace pyalexnet

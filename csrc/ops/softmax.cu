@@ -1,0 +1,147 @@
+// Softmax, cross-entropy loss, its gradient, and the counts of right answers.
+#include "ops/vectors.cuh"
+
+namespace pyalexnet {
+namespace {
+
+/// The block's threads: threadIdx.x is a vector of images, threadIdx.y a share of the classes.
+template <class T>
+struct SoftmaxBlock {
+  static constexpr int W = T::kVec, kShares = T::kSoftmaxThreads;
+  /// Shared memory has one for each share.
+  using Values = float[T::kSoftmaxVecs][W];
+};
+
+/// Combines what the shares of the classes found, in their order, for every thread to see.
+template <class T, class F>
+__device__ __forceinline__ simt::Vec<T::kVec> combine(typename SoftmaxBlock<T>::Values* values, simt::Vec<T::kVec> own, F f) {
+  using Block = SoftmaxBlock<T>;
+  simt::store<Block::W>(values[threadIdx.y][threadIdx.x], own);
+  for (int half = Block::kShares / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (static_cast<int>(threadIdx.y) < half) {
+      float* to = values[threadIdx.y][threadIdx.x];
+      simt::store<Block::W>(to, f(simt::load<Block::W>(to), simt::load<Block::W>(values[threadIdx.y + half][threadIdx.x])));
+    }
+  }
+  __syncthreads();
+  const auto result = simt::load<Block::W>(values[0][threadIdx.x]);
+  __syncthreads();  // before the next use of `values`
+  return result;
+}
+
+/// What softmax_kernel reads and writes; null pointers are results that nobody wants.
+struct SoftmaxArrays {
+  float *probabilities, *dlogits, *losses;
+  std::int32_t* ranks;
+  const float* logits;
+  const std::int32_t* labels;
+};
+
+// Computes  p = softmax(logits); loss = -log p[label]; dlogits = scale (p - onehot(label)); rank = number of classes that beat the
+//           label: greater, or equal and of smaller index. A label < 0 masks its image: loss and gradient 0, rank -1. A loss that is
+//           no finite number, as is that of a label >= K, has rank K
+// Layout    logits, probabilities, dlogits (K, N); labels, losses, ranks (N)
+// Mapping   a block has T::kSoftmaxVecs vectors of images; T::kSoftmaxThreads threads share the classes of each and combine what they
+//           find (greatest, sum, rank) through shared memory in a tree
+// Cost      2 exp and 6 FLOP, 4 to 12 bytes a logit (its later reads hit the caches): bound by latency
+template <class T>
+__global__ void __launch_bounds__(T::kThreads) softmax_kernel(SoftmaxArrays a, int K, int N, float scale) {
+  constexpr int W = T::kVec, kShares = T::kSoftmaxThreads;
+  auto* values = simt::shared_memory<typename SoftmaxBlock<T>::Values>();
+  const int share = static_cast<int>(threadIdx.y);
+  const int n = (static_cast<int>(blockIdx.x) * T::kSoftmaxVecs + static_cast<int>(threadIdx.x)) * W;
+  const bool inside = n < N;  // threads outside still take part in the barriers
+  const int classes = inside ? K : 0;
+  const float* logits = a.logits + n;
+  simt::Vec<W> greatest(-INFINITY), own(0.0f), sum(0.0f), beaten(0.0f);
+  simt::IntVec<W> labels(-1);
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) {
+    if (inside) labels.set(i, a.labels[n + i]);
+    if (labels[i] >= 0) own.set(i, labels[i] < K ? logits[std::int64_t{labels[i]} * N + i] : NAN);
+  }
+  for (int k = share; k < classes; k += kShares) {
+    const auto v = simt::load<W>(logits + std::int64_t{k} * N);
+    greatest = select(v > greatest, v, greatest);
+  }
+  greatest = combine<T>(values, greatest, [](auto x, auto y) { return select(y > x, y, x); });
+  const auto exponential = [](simt::Vec<W> x) { return map(x, [](float f) { return expf(f); }); };
+  const simt::Vec<W> zero(0.0f), one(1.0f);
+  for (int k = share; k < classes; k += kShares) {
+    const auto v = simt::load<W>(logits + std::int64_t{k} * N);
+    sum = sum + exponential(v - greatest);
+    beaten = beaten + select((v > own) | ((v == own) & (labels > simt::IntVec<W>(k))), one, zero);
+  }
+  const auto add = [](auto x, auto y) { return x + y; };
+  sum = combine<T>(values, sum, add);
+  beaten = combine<T>(values, beaten, add);
+  if (!inside) return;
+  const simt::Vec<W> reciprocal = one / sum;
+  const auto masked = simt::IntVec<W>(0) > labels;
+  for (int k = share; k < classes; k += kShares) {
+    const std::int64_t at = std::int64_t{k} * N + n;
+    const simt::Vec<W> p = exponential(simt::load<W>(a.logits + at) - greatest) * reciprocal;
+    if (a.probabilities != nullptr) simt::store<W>(a.probabilities + at, p);
+    if (a.dlogits == nullptr) continue;
+    const simt::Vec<W> target = select(labels == simt::IntVec<W>(k), one, zero);
+    simt::store<W>(a.dlogits + at, select(masked, zero, scale * (p - target)));
+  }
+  if (share != 0) return;
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) {
+    const float loss = logf(sum[i]) - (own[i] - greatest[i]);
+    const bool finite = fabsf(loss) <= 3.402823466e38f;
+    a.losses[n + i] = masked[i] ? 0.0f : loss;
+    a.ranks[n + i] = masked[i] ? -1 : finite ? static_cast<int>(beaten[i]) : K;
+  }
+}
+
+// Computes  totals += [sum of the losses, ranks below 1, ranks below k, unmasked images]
+// Layout    losses, ranks (N); totals (4)
+// Mapping   one block; its threads take images in turn and combine their sums in a tree
+// Cost      4 FLOP, 8 bytes an image: bound by latency
+template <class T>
+__global__ void __launch_bounds__(T::kThreads) totals_kernel(double* totals, const float* losses, const std::int32_t* ranks, int N, int k) {
+  auto* sums = simt::shared_memory<double[T::kThreads]>();
+  const int t = static_cast<int>(threadIdx.x);
+  double sum[4] = {0.0, 0.0, 0.0, 0.0};
+  for (int n = t; n < N; n += T::kThreads) {
+    const int rank = ranks[n];
+    if (rank < 0) continue;
+    sum[0] += losses[n];
+    sum[1] += rank < 1 ? 1.0 : 0.0;
+    sum[2] += rank < k ? 1.0 : 0.0;
+    sum[3] += 1.0;
+  }
+  for (int i = 0; i < 4; ++i) sums[i][t] = sum[i];
+  for (int half = T::kThreads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (t < half)
+      for (int i = 0; i < 4; ++i) sums[i][t] += sums[i][t + half];
+  }
+  if (t == 0)
+    for (int i = 0; i < 4; ++i) totals[i] += sums[i][0];
+}
+
+}  // namespace
+
+void softmax_cross_entropy(float* probabilities, float* dlogits, float* losses, std::int32_t* ranks, double* totals, const float* logits,
+                           const std::int32_t* labels, int K, int N, int k, float scale, StreamHandle stream) {
+  if (K < 1) throw std::invalid_argument("logits have " + std::to_string(K) + " classes; they must have at least 1");
+  if (k < 1 || k > K) throw std::invalid_argument("k is " + std::to_string(k) + "; it must be from 1 to the classes, " + std::to_string(K));
+  with_target([&](auto target) {
+    using T = decltype(target);
+    static_assert(T::kSoftmaxVecs * T::kSoftmaxThreads <= T::kThreads, "softmax: the block has too few threads");
+    static_assert((T::kSoftmaxThreads & (T::kSoftmaxThreads - 1)) == 0, "softmax: shares are combined in a binary tree");
+    const dim3 grid(static_cast<unsigned>(simt::ceil_div(N, T::kVec * T::kSoftmaxVecs)));
+    const dim3 block(T::kSoftmaxVecs, T::kSoftmaxThreads);
+    const SoftmaxArrays arrays{probabilities, dlogits, losses, ranks, logits, labels};
+    const std::size_t shared_bytes = sizeof(typename SoftmaxBlock<T>::Values) * T::kSoftmaxThreads;
+    simt::launch(softmax_kernel<T>, grid, block, shared_bytes, stream_of(stream), arrays, K, N, scale);
+    if (totals == nullptr) return;
+    simt::launch(totals_kernel<T>, 1, T::kThreads, 4 * T::kThreads * sizeof(double), stream_of(stream), totals, losses, ranks, N, k);
+  });
+}
+
+}  // namespace pyalexnet
