@@ -146,8 +146,8 @@ class CMakeBuild(build_ext):
         self.nvcc = find_nvcc(os.environ)
         if self.nvcc is None:
             self.extensions = [e for e in self.extensions if e.name != "pyalexnet._cuda"]
-            # An earlier build's would be installed along.
-            Path(self.build_lib, self.get_ext_filename("pyalexnet._cuda")).unlink(missing_ok=True)
+            for earlier in Path(self.build_lib).glob("pyalexnet/_cuda.*"):
+                earlier.unlink()  # or it would be installed along
         super().run()
 
     def build_extension(self, ext: Extension) -> None:
