@@ -24,8 +24,8 @@ std::map<std::string, std::string> build_info() {
 #endif
   info["vector"] = std::to_string(kImagesMultiple) + " floats";
 #if defined(__CUDACC__)
-  info["nvcc"] = std::to_string(__CUDACC_VER_MAJOR__) + "." + std::to_string(__CUDACC_VER_MINOR__) + "." +
-                 std::to_string(__CUDACC_VER_BUILD__);
+  info["nvcc"] =
+      std::to_string(__CUDACC_VER_MAJOR__) + "." + std::to_string(__CUDACC_VER_MINOR__) + "." + std::to_string(__CUDACC_VER_BUILD__);
 #endif
   return info;
 }

@@ -4,7 +4,8 @@
 
 namespace pyalexnet {
 
-void conv_forward(float* y, const float* x, const float* w, const float* b, const ConvShape& s, Activation activation, StreamHandle stream) {
+void conv_forward(float* y, const float* x, const float* w, const float* b, const ConvShape& s, Activation activation,
+                  StreamHandle stream) {
   check_conv_sizes(s);
   with_gemm_tile(s.K / s.G, [&](auto tile) {
     using Tile = decltype(tile);

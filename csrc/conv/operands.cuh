@@ -17,10 +17,10 @@ constexpr int kFarOutside = -(1 << 29);
 
 /// Kernels count a matrix's rows, columns and steps in 32 bits. Throws std::invalid_argument.
 inline void check_conv_sizes(const ConvShape& s) {
-  const std::int64_t limit = 0x7fffffff;
+  const std::int64_t limit = 0x7fffffff - 4096;  // a tile may reach over the edge
   if (std::int64_t{s.P} * s.Q * s.N > limit || std::int64_t{s.H} * s.W * s.N > limit || std::int64_t{s.C} * s.R * s.S > limit ||
       std::int64_t{s.K + 16} * s.R * s.S > limit)
-    throw std::invalid_argument("a convolution's pixels times images, and its filters' elements, must be below 2^31");
+    throw std::invalid_argument("a convolution's pixels times images, and its filters' elements, must be well below 2^31");
 }
 
 /// The part of x that each filter sees.
@@ -181,8 +181,9 @@ class GradientPatches {
   };
 
   GradientPatches(const float* dy, const ConvShape& s)
-      : dy_(dy), per_filter_(std::int64_t{s.P} * s.Q * s.N), filters_(s.K / s.G), pixels_(s.H * s.W), rows_(s.P), columns_(s.Q), images_(s.N),
-        stride_(s.stride), pad_(s.pad), by_images_(s.N), by_width_(s.W), by_filters_(padded_filters<kVec>(s)), by_s_(s.S), by_stride_(s.stride) {}
+      : dy_(dy), per_filter_(std::int64_t{s.P} * s.Q * s.N), filters_(s.K / s.G), pixels_(s.H * s.W), rows_(s.P), columns_(s.Q),
+        images_(s.N), stride_(s.stride), pad_(s.pad), by_images_(s.N), by_width_(s.W), by_filters_(padded_filters<kVec>(s)), by_s_(s.S),
+        by_stride_(s.stride) {}
 
   __device__ void select(int group) { dy_ += group * filters_ * per_filter_; }
   __device__ Entry entry(int column) const {
@@ -209,7 +210,8 @@ class GradientPatches {
       inside = inside && p_rest == 0 && q_rest == 0;
     }
     inside = inside && p < rows_ && q < columns_;
-    return {dy_ + step.offset + (std::int64_t{p} * columns_ + q) * images_ + entry.image, 0, inside};
+    const std::int64_t at = inside ? (std::int64_t{p} * columns_ + q) * images_ + entry.image : 0;
+    return {dy_ + step.offset + at, 0, inside};
   }
 
  private:

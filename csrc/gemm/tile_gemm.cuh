@@ -57,7 +57,7 @@ class Stager {
   /// Starts copying the slice at k0: into `buffer` where copies run in the background, else into registers.
   __device__ __forceinline__ void begin(float* buffer, int k0) {
     if constexpr (kThroughRegisters) {
-SIMT_UNROLL
+      SIMT_UNROLL
       for (int i = 0; i < kItems; ++i) held_[i] = fetch(item_source(threadIdx.x + i * Tile::kThreads, k0));
     } else if constexpr (Operand::kTransposed) {
       stage_transposed(buffer, k0);
@@ -69,12 +69,12 @@ SIMT_UNROLL
   /// After this, a barrier completes the slice.
   __device__ __forceinline__ void finish(float* buffer) {
     if constexpr (kThroughRegisters) {
-SIMT_UNROLL
+      SIMT_UNROLL
       for (int i = 0; i < kItems; ++i) {
         const int item = threadIdx.x + i * Tile::kThreads;
         if constexpr (Operand::kTransposed) {
           const int k = item % kDepthVecs * kVec, outer = item / kDepthVecs;
-SIMT_UNROLL
+          SIMT_UNROLL
           for (int j = 0; j < kVec; ++j) buffer[(k + j) * kStride + outer] = held_[i][j];
         } else {
           simt::store<kVec>(buffer + item / kEntries * kStride + item % kEntries * kVec, held_[i]);
@@ -136,10 +136,10 @@ SIMT_UNROLL
       if (k >= depth) continue;
       const typename Operand::Step step = operand_.step(k0 + k);
       simt::Vec<kVec> block[kVec];
-SIMT_UNROLL
+      SIMT_UNROLL
       for (int i = 0; i < kVec; ++i) block[i] = fetch(operand_.source(table_[outer + i], step));
       simt::transpose(block);
-SIMT_UNROLL
+      SIMT_UNROLL
       for (int i = 0; i < kVec; ++i) simt::store<kVec>(buffer + (k + i) * kStride + outer, block[i]);
     }
   }
@@ -189,9 +189,10 @@ SIMT_HOT_LOOP void multiply(const float* a, const float* b, simt::Vec<Tile::kVec
   b += place.column(0);
   simt::Vec<kVec> sums[kRows][kVecs];
   SIMT_UNROLL
-  for (int i = 0; i < kRows; ++i)
+  for (int i = 0; i < kRows; ++i) {
     SIMT_UNROLL
-  for (int j = 0; j < kVecs; ++j) sums[i][j] = acc[i][j];
+    for (int j = 0; j < kVecs; ++j) sums[i][j] = acc[i][j];
+  }
   SIMT_UNROLL_LOOP
   for (int k = 0; k < (Tile::kSkipsEdges ? depth : Tile::kDepth); ++k) {
     simt::Vec<kVec> bs[kVecs];
@@ -210,14 +211,16 @@ SIMT_HOT_LOOP void multiply(const float* a, const float* b, simt::Vec<Tile::kVec
       for (int i = 0; i < kRows; ++i) as[i] = a[k * kStrideA + ThreadPlace<Tile>::row_step(i)];
     }
     SIMT_UNROLL
-    for (int i = 0; i < kRows; ++i)
+    for (int i = 0; i < kRows; ++i) {
       SIMT_UNROLL
-    for (int j = 0; j < kVecs; ++j) sums[i][j] = simt::fma(as[i], bs[j], sums[i][j]);
+      for (int j = 0; j < kVecs; ++j) sums[i][j] = simt::fma(as[i], bs[j], sums[i][j]);
+    }
   }
   SIMT_UNROLL
-  for (int i = 0; i < kRows; ++i)
+  for (int i = 0; i < kRows; ++i) {
     SIMT_UNROLL
-  for (int j = 0; j < kVecs; ++j) acc[i][j] = sums[i][j];
+    for (int j = 0; j < kVecs; ++j) acc[i][j] = sums[i][j];
+  }
 }
 
 /// Computes: C = A^T B for one tile of C, one group and one piece of the reduction; the epilogue stores it.
@@ -247,10 +250,11 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
   const ThreadPlace<Tile> place;
   const bool inside = !Tile::kSkipsEdges || (row0 + place.row(0) < rows && column0 + place.column(0) < columns);
   simt::Vec<Tile::kVec> acc[Tile::kThreadRows][Tile::kThreadVecs];
-SIMT_UNROLL
-  for (int i = 0; i < Tile::kThreadRows; ++i)
-SIMT_UNROLL
+  SIMT_UNROLL
+  for (int i = 0; i < Tile::kThreadRows; ++i) {
+    SIMT_UNROLL
     for (int j = 0; j < Tile::kThreadVecs; ++j) acc[i][j] = simt::Vec<Tile::kVec>(0.0f);
+  }
 
   const auto buffer_a = [&](int phase) { return shared + phase % Tile::kBuffers * kSlice; };
   const auto buffer_b = [&](int phase) { return buffer_a(phase) + StagerA::kBufferFloats; };
@@ -268,7 +272,8 @@ SIMT_UNROLL
       stage_b.begin(buffer_b(phase + 1), k0 + Tile::kDepth);
     }
     if (inside)
-      multiply<Tile, StagerA::kStride, StagerB::kStride>(buffer_a(phase), buffer_b(phase), acc, place, simt::least(Tile::kDepth, k_end - k0));
+      multiply<Tile, StagerA::kStride, StagerB::kStride>(buffer_a(phase), buffer_b(phase), acc, place,
+                                                         simt::least(Tile::kDepth, k_end - k0));
     if (more) {
       if constexpr (Tile::kBuffers == 1) {
         __syncthreads();  // the only buffer has been read
@@ -280,25 +285,31 @@ SIMT_UNROLL
     }
   }
   if (!inside) return;
-SIMT_UNROLL
-  for (int i = 0; i < Tile::kThreadRows; ++i)
-SIMT_UNROLL
+  SIMT_UNROLL
+  for (int i = 0; i < Tile::kThreadRows; ++i) {
+    SIMT_UNROLL
     for (int j = 0; j < Tile::kThreadVecs; ++j) epilogue.store(group, piece, row0 + place.row(i), column0 + place.column(j), acc[i][j]);
+  }
 }
 
 template <class Tile, class A, class B, class Epilogue>
-void tile_gemm(const A& a, const B& b, const Epilogue& epilogue, int rows, int columns, int groups, Reduction reduction, simt::Stream stream) {
+void tile_gemm(const A& a, const B& b, const Epilogue& epilogue, int rows, int columns, int groups, Reduction reduction,
+               simt::Stream stream) {
   using StagerA = StagerOfRows<Tile, A>;
   using StagerB = StagerOfColumns<Tile, B>;
-  static_assert(Tile::kRows == Tile::kThreadRows * Tile::kThreadsDown && Tile::kCols == Tile::kThreadVecs * Tile::kVec * Tile::kThreadsAcross,
-                "threads tile the block's tile");
-  static_assert(Tile::kThreads == Tile::kThreadsDown * Tile::kThreadsAcross && Tile::kThreadRows % Tile::kRowGroup == 0, "rows come in groups");
+  static_assert(
+      Tile::kRows == Tile::kThreadRows * Tile::kThreadsDown && Tile::kCols == Tile::kThreadVecs * Tile::kVec * Tile::kThreadsAcross,
+      "threads tile the block's tile");
+  static_assert(Tile::kThreads == Tile::kThreadsDown * Tile::kThreadsAcross && Tile::kThreadRows % Tile::kRowGroup == 0,
+                "rows come in groups");
   static_assert(Tile::kThreadsDown % Tile::kLanesDown == 0 && Tile::kThreadsAcross % Tile::kLanesAcross == 0, "warps tile the block");
-  const std::size_t bytes = sizeof(float) * Tile::kBuffers * (StagerA::kBufferFloats + StagerB::kBufferFloats) + StagerA::kTableBytes + StagerB::kTableBytes;
+  const std::size_t bytes =
+      sizeof(float) * Tile::kBuffers * (StagerA::kBufferFloats + StagerB::kBufferFloats) + StagerA::kTableBytes + StagerB::kTableBytes;
   const std::int64_t tiles = std::int64_t{simt::ceil_div(rows, Tile::kRows)} * simt::ceil_div(columns, Tile::kCols);
   if (tiles > 0x7fffffff) throw std::invalid_argument("a matrix product of " + std::to_string(tiles) + " tiles; a grid has at most 2^31-1");
-  simt::launch(tile_gemm_kernel<Tile, A, B, Epilogue>, dim3(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(groups * reduction.splits)),
-               Tile::kThreads, bytes, stream, a, b, epilogue, rows, columns, reduction);
+  simt::launch(tile_gemm_kernel<Tile, A, B, Epilogue>,
+               dim3(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(groups * reduction.splits)), Tile::kThreads, bytes, stream, a, b,
+               epilogue, rows, columns, reduction);
 }
 
 }  // namespace pyalexnet

@@ -90,19 +90,19 @@ Fiber::Fiber(void (*entry)(void*), void* argument, std::size_t skew) : entry_(en
   top &= ~std::uintptr_t{63};
   void** sp = reinterpret_cast<void**>(top);
 #if defined(__x86_64__)
-  *--sp = nullptr;                                   // keeps the stack 16-byte aligned at simt_enter's call
+  *--sp = nullptr;  // keeps the stack 16-byte aligned at simt_enter's call
   *--sp = nullptr;
-  *--sp = reinterpret_cast<void*>(&simt_enter);      // simt_switch's return address
-  *--sp = nullptr;                                   // rbp: ends a debugger's backtrace
-  *--sp = reinterpret_cast<void*>(&Fiber::start);    // rbx
-  *--sp = this;                                      // r12
-  sp -= 3;                                           // r13, r14, r15
+  *--sp = reinterpret_cast<void*>(&simt_enter);    // simt_switch's return address
+  *--sp = nullptr;                                 // rbp: ends a debugger's backtrace
+  *--sp = reinterpret_cast<void*>(&Fiber::start);  // rbx
+  *--sp = this;                                    // r12
+  sp -= 3;                                         // r13, r14, r15
 #elif defined(__aarch64__)
   sp -= 20;
-  sp[0] = reinterpret_cast<void*>(&Fiber::start);    // x19
-  sp[1] = this;                                      // x20
-  sp[10] = nullptr;                                  // x29
-  sp[11] = reinterpret_cast<void*>(&simt_enter);     // x30
+  sp[0] = reinterpret_cast<void*>(&Fiber::start);  // x19
+  sp[1] = this;                                    // x20
+  sp[10] = nullptr;                                // x29
+  sp[11] = reinterpret_cast<void*>(&simt_enter);   // x30
 #endif
   stack_pointer_ = sp;
 #if defined(__SANITIZE_THREAD__)

@@ -56,9 +56,7 @@ class FastDiv {
     shift_ = 31 + shift;
     multiplier_ = ((1ull << shift_) + divisor - 1) / divisor;
   }
-  __host__ __device__ int quotient(int n) const {
-    return static_cast<int>((static_cast<unsigned long long>(n) * multiplier_) >> shift_);
-  }
+  __host__ __device__ int quotient(int n) const { return static_cast<int>((static_cast<unsigned long long>(n) * multiplier_) >> shift_); }
   __host__ __device__ int divisor() const { return divisor_; }
   __host__ __device__ int split(int n, int& remainder) const {
     const int q = quotient(n);

@@ -1,0 +1,139 @@
+"""A training step of the paper's net against PyTorch: images/s, their ratio, and peak memory.
+
+    python benchmarks/step.py                    # on the CPU, batch 128
+    python benchmarks/step.py --device cuda:0    # on a GPU, where the peer is cuDNN
+
+Both do the same work on the same batch: forward with dropout, loss, backward, SGD with momentum and
+weight decay. Ours starts from uint8 images, PyTorch's from floats. They take turns in one process;
+then each runs alone in a process of its own for its peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+
+import alternate
+import numpy as np
+
+from pyalexnet import device as devices
+from pyalexnet import nets
+from pyalexnet.model import Model
+from pyalexnet.optim import SGD
+
+FORWARD_MACS = 724.4e6  # of one image; a step is three times that less conv1's data gradient
+STEP_FLOP = 2 * (3 * FORWARD_MACS - 105.4e6)
+
+
+def our_step(device: str, batch: int) -> Callable[[], None]:
+    """A function that runs one step with this package."""
+    model = Model(nets.alexnet(), device, batch)
+    optimizer = SGD(model)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch, 224, 224, 3), np.uint8)
+    labels = rng.integers(0, 1000, batch, np.int32)
+    crops = np.zeros((batch, 3), np.int32)
+    step = 0
+
+    def run() -> None:
+        nonlocal step
+        model.train_step(images, labels, crops, seed=0, step=step)
+        optimizer.step()
+        model.device.synchronize()
+        step += 1
+
+    return run
+
+
+def torch_step(device: str, batch: int, channels_last: bool) -> Callable[[], None]:
+    """A function that runs one step with PyTorch."""
+    import torch
+    import torch_alexnet
+
+    where = "cpu" if device == "host" else device
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    net = torch_alexnet.alexnet().to(where, memory_format=layout)
+    weights = [p for p in net.parameters() if p.ndim > 1]
+    biases = [p for p in net.parameters() if p.ndim == 1]
+    optimizer = torch.optim.SGD(
+        [{"params": weights, "weight_decay": 5e-4}, {"params": biases, "lr": 0.02}],
+        lr=0.01,
+        momentum=0.9,
+    )
+    images = torch.randn(batch, 3, 224, 224, device=where).to(memory_format=layout)
+    labels = torch.randint(1000, (batch,), device=where)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(images), labels).backward()
+        optimizer.step()
+        if where != "cpu":
+            torch.cuda.synchronize(where)
+
+    return run
+
+
+def peak_memory(way: str, args: argparse.Namespace) -> float:
+    """GB that a fresh process of this script needs for two steps of one way."""
+    command = [sys.executable, __file__, "--alone", way, "--device", args.device]
+    command += ["--batch", str(args.batch)] + ["--channels-last"] * args.channels_last
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def run_alone(args: argparse.Namespace) -> None:
+    """Prints this process's peak memory in GB after two steps of the way that --alone names."""
+    if args.alone == "ours":
+        run = our_step(args.device, args.batch)
+    else:
+        run = torch_step(args.device, args.batch, args.channels_last)
+    for _ in range(2):
+        run()
+    if args.device == "host":
+        kilobyte = 1 if sys.platform == "darwin" else 1024
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte / 1e9)
+    elif args.alone == "ours":
+        print(devices.get(args.device).memory_used() / 1e9)
+    else:
+        import torch
+
+        print(torch.cuda.max_memory_reserved(args.device) / 1e9)
+
+
+def main() -> None:
+    """Runs the benchmark that the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", default="host", help="host or cuda:0 (default: host)")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--runs", type=int, default=5, help="counted turns (default: 5)")
+    parser.add_argument("--channels-last", action="store_true", help="PyTorch's other layout")
+    parser.add_argument("--alone", choices=("ours", "torch"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.alone:
+        return run_alone(args)
+
+    import torch
+
+    if args.device == "host":
+        torch.set_num_threads(devices.get("host").lib.threads())
+    ways = [
+        our_step(args.device, args.batch),
+        torch_step(args.device, args.batch, args.channels_last),
+    ]
+    (ours, peers), ratio = alternate.medians(ways, args.runs)
+    del ways
+    print(
+        f"{alternate.machine(torch.get_num_threads())}; {args.device}; PyTorch {torch.__version__}"
+    )
+    print(f"AlexNet (paper), batch {args.batch}, training step, medians of {args.runs} turns")
+    for name, seconds in (("pyalexnet", ours), ("PyTorch", peers)):
+        speed, rate = args.batch / seconds, STEP_FLOP * args.batch / seconds / 1e9
+        memory = peak_memory("ours" if name == "pyalexnet" else "torch", args)
+        print(f"{name:<10}{speed:8.1f} images/s {rate:8.0f} GFLOP/s {memory:8.2f} GB at its peak")
+    print(f"ratio     {ratio:8.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""The paper's net in PyTorch, layer by layer the same arithmetic: the peer of the benchmarks."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class TowerLRN(nn.Module):
+    """The paper's local response normalisation, within each of two towers."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to the same shape."""
+        n, c, h, w = x.shape
+        # PyTorch divides alpha by the window's size, the paper does not.
+        towers = x.reshape(2 * n, c // 2, h, w)
+        y = functional.local_response_norm(towers, 5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+        return y.reshape(n, c, h, w)
+
+
+def alexnet(classes: int = 1000) -> nn.Sequential:
+    """The paper's two-tower net as one grouped net; 60,965,224 parameters."""
+    return nn.Sequential(
+        nn.ZeroPad2d((0, 3, 0, 3)),
+        *(nn.Conv2d(3, 96, 11, stride=4), nn.ReLU(), TowerLRN(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), TowerLRN(), nn.MaxPool2d(3, 2)),
+        *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU()),
+        *(nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+        nn.Flatten(),
+        *(nn.Linear(9216, 4096), nn.ReLU(), nn.Dropout(0.5)),
+        *(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5)),
+        nn.Linear(4096, classes),
+    )
