@@ -1,0 +1,489 @@
+"""Convolution and fully connected layers: forward and both gradients."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import reference
+from checks import (
+    HOST,
+    assert_accurate_sum,
+    assert_exact,
+    assert_same_bits,
+    execution,
+    floats,
+    integers,
+    padded,
+)
+
+from pyalexnet import ops
+
+
+class Case(NamedTuple):
+    C: int
+    H: int
+    W: int
+    K: int
+    R: int
+    S: int
+    images: int
+    stride: int = 1
+    pad: int = 0
+    groups: int = 1
+    ceil: bool = False
+
+    @property
+    def how(self) -> dict[str, int]:
+        return {"stride": self.stride, "pad": self.pad, "groups": self.groups}
+
+    @property
+    def x(self) -> tuple[int, ...]:
+        return self.C, self.H, self.W, self.images
+
+    @property
+    def w(self) -> tuple[int, ...]:
+        return self.C // self.groups, self.R, self.S, self.K
+
+    @property
+    def out(self) -> tuple[int, int]:
+        P, Q = (
+            ops.output_size(size, taps, self.stride, self.pad, self.ceil)
+            for size, taps in ((self.H, self.R), (self.W, self.S))
+        )
+        return P, Q
+
+    @property
+    def y(self) -> tuple[int, ...]:
+        return self.K, *self.out, self.images
+
+
+#: Ragged in every size: filters, channels, images, windows, tiles.
+CASES = {
+    "one of everything": Case(1, 1, 1, 1, 1, 1, 1),
+    "1x1": Case(5, 4, 3, 10, 1, 1, 7),
+    "1x1 stride 2": Case(3, 5, 6, 17, 1, 1, 33, stride=2),
+    "3x3": Case(3, 6, 5, 17, 3, 3, 7, pad=1),
+    "3x3 one channel, one filter": Case(1, 7, 7, 1, 3, 3, 33),
+    "3x3 stride 2 floor": Case(5, 8, 6, 10, 3, 3, 7, stride=2),
+    "3x3 stride 2 ceil": Case(5, 8, 6, 10, 3, 3, 7, stride=2, ceil=True),
+    "3x3 groups 2": Case(16, 5, 5, 48, 3, 3, 7, pad=1, groups=2),
+    "3x3 groups 4": Case(16, 5, 4, 12, 3, 3, 7, pad=1, groups=4),
+    "a filter a group": Case(6, 5, 5, 3, 3, 3, 7, groups=3),
+    "5x5": Case(3, 9, 8, 10, 5, 5, 7, pad=2),
+    "5x5 groups 2": Case(10, 7, 7, 96, 5, 5, 1, pad=2, groups=2),
+    "2x5": Case(5, 6, 7, 17, 2, 5, 7, pad=1),
+    "5x1 stride 2": Case(3, 9, 6, 3, 5, 1, 33, stride=2),
+    "11x11 stride 4 ceil": Case(3, 18, 16, 10, 11, 11, 7, stride=4, ceil=True),
+    "stride above filter": Case(5, 9, 8, 10, 2, 2, 7, stride=3),
+    "stride above filter, pad": Case(3, 8, 8, 3, 1, 2, 7, stride=4, pad=2),
+    "windows outside the image": Case(3, 4, 5, 10, 3, 3, 7, pad=4),
+    "the window is the image": Case(16, 5, 6, 10, 5, 6, 33),
+    "the window is larger than the image": Case(3, 2, 3, 10, 5, 5, 7, pad=2),
+    "over 128 filters": Case(16, 4, 4, 130, 3, 3, 33, pad=1),
+    "long sums": Case(5, 17, 13, 17, 3, 3, 33, pad=1),
+    "AlexNet conv1": Case(3, 224, 224, 3, 11, 11, 1, stride=4, ceil=True),
+    "AlexNet conv2": Case(6, 27, 27, 10, 5, 5, 1, pad=2, groups=2),
+    "AlexNet conv3": Case(17, 13, 13, 24, 3, 3, 1, pad=1),
+    "AlexNet conv4": Case(24, 13, 13, 20, 3, 3, 1, pad=1, groups=2),
+    "torchvision conv1": Case(3, 56, 56, 4, 11, 11, 1, stride=4, pad=2),
+}
+
+#: The errors of these are compared: all results have hundreds of elements.
+MEASURED = ["3x3 groups 4", "3x3 stride 2 ceil", "2x5", "11x11 stride 4 ceil", "long sums"]
+#: Of these every thread order and much else is tried.
+FEW = ["3x3 groups 4", "2x5", "11x11 stride 4 ceil", "stride above filter, pad", "long sums"]
+
+
+@pytest.fixture(params=["host", "gpu", "gpu-plain-loads"], autouse=True)
+def tiles(request: pytest.FixtureRequest, fresh_memory_is_nan: None):
+    with execution(tiles=request.param):
+        yield request.param
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(params=MEASURED)
+def measured(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+@pytest.fixture(params=FEW)
+def few(request: pytest.FixtureRequest) -> Case:
+    return CASES[request.param]
+
+
+def forward(case: Case, x: np.ndarray, w: np.ndarray, b=None, activation: str = "") -> np.ndarray:
+    return ops.conv_forward(x, w, b, **case.how, activation=activation, ceil=case.ceil)
+
+
+def backward_data(case: Case, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+    return ops.conv_backward_data(dy, w, (*case.x[:3], dy.shape[3]), **case.how)
+
+
+def backward_weights(case: Case, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    return ops.conv_backward_weights(x, dy, case.w, **case.how)
+
+
+# Whole numbers: exact
+
+
+@pytest.mark.parametrize("activation", ["", "relu"])
+def test_forward_of_integers(case, activation, rng):
+    x, w, b = integers(rng, *case.x), integers(rng, *case.w), integers(rng, case.K)
+    y = forward(case, padded(x), w, b, activation)
+    doubles = (v.astype(float) for v in (x, w, b))
+    expected = reference.conv_forward(*doubles, case.out, **case.how)
+    assert_exact(y[..., : case.images], reference.activation_forward(expected, activation))
+
+
+def test_backward_data_of_integers(case, tiles, rng):
+    if case == CASES["AlexNet conv1"] and tiles != "host":
+        pytest.skip("takes seconds, and no net needs the gradient of its input")
+    dy, w = integers(rng, *case.y), integers(rng, *case.w)
+    dx = backward_data(case, padded(dy), w)
+    expected = reference.conv_backward_data(dy.astype(float), w.astype(float), case.x, **case.how)
+    assert_exact(dx[..., : case.images], expected)
+
+
+def test_backward_weights_of_integers(case, rng):
+    x, dy = integers(rng, *case.x), integers(rng, *case.y)
+    dw = backward_weights(case, padded(x), padded(dy))
+    expected = reference.conv_backward_weights(
+        x.astype(float), dy.astype(float), case.w, **case.how
+    )
+    assert_exact(dw, expected)
+
+
+# Floats: errors
+
+
+def test_forward_errors(measured, rng):
+    x, w, b = floats(rng, *measured.x), floats(rng, *measured.w), floats(rng, measured.K)
+    y = forward(measured, padded(x), w, b)
+    assert_accurate_sum(
+        y[..., : measured.images],
+        lambda x, w, b: reference.conv_forward(x, w, b, measured.out, **measured.how),
+        *(x, w, b),
+    )
+
+
+def test_backward_data_errors(measured, rng):
+    dy, w = floats(rng, *measured.y), floats(rng, *measured.w)
+    dx = backward_data(measured, padded(dy), w)
+    assert_accurate_sum(
+        dx[..., : measured.images],
+        lambda dy, w: reference.conv_backward_data(dy, w, measured.x, **measured.how),
+        *(dy, w),
+    )
+
+
+def test_backward_weights_errors(measured, rng):
+    x, dy = floats(rng, *measured.x), floats(rng, *measured.y)
+    dw = backward_weights(measured, padded(x), padded(dy))
+    assert_accurate_sum(
+        dw, lambda x, dy: reference.conv_backward_weights(x, dy, measured.w, **measured.how), x, dy
+    )
+
+
+@pytest.mark.parametrize("terms", [127, 129, 5000])
+def test_errors_of_long_reductions(terms, rng):
+    case = Case(terms, 1, 1, 17, 1, 1, 33)
+    x, w = floats(rng, *case.x), floats(rng, *case.w)
+    assert_accurate_sum(
+        forward(case, padded(x), w)[..., :33],
+        lambda x, w: reference.conv_forward(x, w, None, (1, 1)),
+        *(x, w),
+    )
+
+
+# Gradients: a convolution is linear in x and in w, so differences of any step are exact
+
+
+def test_gradients_are_central_differences(tiles, rng):
+    case = Case(4, 4, 3, 6, 2, 3, HOST.images_multiple, stride=2, pad=1, groups=2, ceil=True)
+    x, w, dy = integers(rng, *case.x), integers(rng, *case.w), integers(rng, *case.y)
+
+    def along_dy(x, w):
+        return float((forward(case, x, w) * dy).sum(dtype=np.float64))
+
+    dw = reference.central_differences(lambda v: along_dy(x, v), w, 1)
+    assert_exact(backward_weights(case, x, dy), dw)
+    only = (..., slice(2))  # of two images: the others are alike
+
+    def with_images(v):
+        all_images = x.copy()
+        all_images[only] = v
+        return all_images
+
+    dx = reference.central_differences(lambda v: along_dy(with_images(v), w), x[only], 1)
+    assert_exact(backward_data(case, dy, w)[only], dx)
+
+
+# Equivalences
+
+
+def test_forward_bits(few, rng):
+    x, w, b = padded(floats(rng, *few.x)), floats(rng, *few.w), floats(rng, few.K)
+    assert_same_bits(lambda x, w, b: forward(few, x, w, b, "relu"), x, w, b)
+
+
+def test_backward_data_bits(few, rng):
+    dy, w = padded(floats(rng, *few.y)), floats(rng, *few.w)
+    assert_same_bits(lambda dy, w: backward_data(few, dy, w), dy, w)
+
+
+def test_backward_weights_bits(few, rng):
+    x, dy = padded(floats(rng, *few.x)), padded(floats(rng, *few.y))
+    assert_same_bits(lambda x, dy: backward_weights(few, x, dy), x, dy)
+
+
+@pytest.mark.parametrize("kind", ["relu", "tanh"])
+def test_fused_activation_is_the_unfused(few, kind, rng):
+    x, w, b = padded(floats(rng, *few.x)), floats(rng, *few.w), floats(rng, few.K)
+    assert_exact(forward(few, x, w, b, kind), ops.activation_forward(forward(few, x, w, b), kind))
+
+
+def test_no_bias_is_a_bias_of_zeros(few, rng):
+    x, w = padded(floats(rng, *few.x)), floats(rng, *few.w)
+    assert_exact(forward(few, x, w), forward(few, x, w, np.zeros(few.K, np.float32)))
+
+
+def test_images_do_not_meet(few, rng):
+    """The images of a batch have the same bits in a larger one, whatever the others hold."""
+    x, w, dy = padded(floats(rng, *few.x)), floats(rng, *few.w), padded(floats(rng, *few.y))
+    n = few.images
+    others = np.full((*few.x[:3], 2 * HOST.images_multiple), np.nan, np.float32)
+    y = forward(few, x, w)
+    larger = np.concatenate([x[..., :n], others[..., : x.shape[3] - n], others], axis=3)
+    assert_exact(forward(few, larger, w)[..., :n], y[..., :n])
+    others = np.full((*few.y[:3], 2 * HOST.images_multiple), np.inf, np.float32)
+    larger = np.concatenate([dy[..., :n], others[..., : dy.shape[3] - n], others], axis=3)
+    assert_exact(backward_data(few, larger, w)[..., :n], backward_data(few, dy, w)[..., :n])
+
+
+def test_images_of_zeros_add_nothing_to_weights(few, rng):
+    x, dy = padded(integers(rng, *few.x)), padded(integers(rng, *few.y))
+    dw = backward_weights(few, x, dy)
+    zeros = [np.zeros((*v.shape[:3], 2 * HOST.images_multiple), np.float32) for v in (x, dy)]
+    x, dy = (np.concatenate(pair, axis=3) for pair in zip((x, dy), zeros, strict=True))
+    assert_exact(backward_weights(few, x, dy), dw)
+
+
+def test_a_workspace_of_the_stated_size_is_enough(few, rng):
+    x, dy = padded(floats(rng, *few.x)), padded(floats(rng, *few.y))
+    floats_needed = ops.conv_workspace(HOST, x.shape, few.w, dy.shape, few.groups)
+    memory = np.full(floats_needed + 64, np.pi, np.float32)
+    dw = ops.conv_backward_weights(
+        x, dy, few.w, **few.how, workspace=memory[:floats_needed] if floats_needed else None
+    )
+    assert_exact(dw, backward_weights(few, x, dy))
+    assert (memory[floats_needed:] == np.float32(np.pi)).all()
+
+
+# Not-a-number goes where it belongs
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nonfinite_pixels_reach_their_windows_only(value, rng):
+    case = Case(3, 6, 7, 17, 3, 2, 7, stride=2, pad=1)
+    x, w, dy = floats(rng, *case.x), floats(rng, *case.w), floats(rng, *case.y)
+    x[1, 2, 3, 4] = value
+    y = forward(case, padded(x), w)[..., :7]
+    expected = reference.conv_forward(x.astype(float), w.astype(float), None, case.out, **case.how)
+    np.testing.assert_array_equal(np.isfinite(y), np.isfinite(expected))
+    dw = backward_weights(case, padded(x), padded(dy))
+    expected = reference.conv_backward_weights(
+        x.astype(float), dy.astype(float), case.w, **case.how
+    )
+    np.testing.assert_array_equal(np.isfinite(dw), np.isfinite(expected))
+    assert not np.isfinite(y).all() and not np.isfinite(dw).all()
+
+
+def test_nan_gradients_reach_their_windows_only(rng):
+    case = Case(3, 6, 7, 17, 3, 2, 7, stride=2)
+    dy, w, x = floats(rng, *case.y), floats(rng, *case.w), floats(rng, *case.x)
+    dy[5, 1, 2, 4] = np.nan
+    dx = backward_data(case, padded(dy), w)[..., :7]
+    expected = reference.conv_backward_data(dy.astype(float), w.astype(float), case.x, **case.how)
+    np.testing.assert_array_equal(np.isnan(dx), np.isnan(expected))
+    dw = backward_weights(case, padded(x), padded(dy))
+    assert np.isnan(dw[..., 5]).all() and np.isfinite(np.delete(dw, 5, axis=3)).all()
+
+
+def test_a_nan_filter_changes_its_own_outputs_only(rng):
+    case = Case(3, 6, 7, 17, 3, 2, 7)
+    x, w = floats(rng, *case.x), floats(rng, *case.w)
+    w[..., 16] = np.nan
+    y = forward(case, padded(x), w)
+    assert np.isnan(y[16]).all() and np.isfinite(y[:16]).all()
+
+
+def test_fused_relu_keeps_nan(rng):
+    case = CASES["3x3"]
+    x, w = padded(floats(rng, *case.x)), floats(rng, *case.w)
+    b = np.full(case.K, np.nan, np.float32)
+    assert np.isnan(forward(case, x, w, b, "relu")).all()
+
+
+# Fully connected layers
+
+LINEARS = [(1, 1, 1), (3, 10, 7), (17, 130, 33), (130, 17, 1), (300, 48, 7), (1000, 3, 33)]
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "images"), LINEARS)
+def test_linear_of_integers(inputs, outputs, images, rng):
+    x, w = integers(rng, inputs, images), integers(rng, inputs, outputs)
+    b, dy = integers(rng, outputs), integers(rng, outputs, images)
+    y = ops.linear_forward(padded(x), w, b, activation="relu")
+    x64, w64, b64, dy64 = (v.astype(float) for v in (x, w, b, dy))
+    expected = reference.linear_forward(x64, w64, b64)
+    assert_exact(y[:, :images], reference.activation_forward(expected, "relu"))
+    dx = ops.linear_backward_data(padded(dy), w)
+    assert_exact(dx[:, :images], reference.linear_backward_data(dy64, w64))
+    dw = ops.linear_backward_weights(padded(x), padded(dy))
+    assert_exact(dw, reference.linear_backward_weights(x64, dy64))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "images"), [(20, 33, 33), (17, 130, 33), (300, 48, 7), (1000, 30, 330)]
+)
+def test_linear_errors(inputs, outputs, images, rng):
+    x, w = floats(rng, inputs, images), floats(rng, inputs, outputs)
+    b, dy = floats(rng, outputs), floats(rng, outputs, images)
+    y = ops.linear_forward(padded(x), w, b)
+    assert_accurate_sum(y[:, :images], reference.linear_forward, x, w, b)
+    dx = ops.linear_backward_data(padded(dy), w)
+    assert_accurate_sum(dx[:, :images], reference.linear_backward_data, dy, w)
+    dw = ops.linear_backward_weights(padded(x), padded(dy))
+    assert_accurate_sum(dw, reference.linear_backward_weights, x, dy)
+
+
+def test_linear_bits(rng):
+    x, w, b = padded(floats(rng, 300, 33)), floats(rng, 300, 70), floats(rng, 70)
+    dy = padded(floats(rng, 70, 33))
+    assert_same_bits(lambda x, w, b: ops.linear_forward(x, w, b, activation="tanh"), x, w, b)
+    assert_same_bits(lambda dy, w: ops.linear_backward_data(dy, w), dy, w)
+    assert_same_bits(lambda x, dy: ops.linear_backward_weights(x, dy), x, dy)
+
+
+def test_linear_workspace_is_that_of_its_convolution():
+    n = HOST.images_multiple
+    assert ops.linear_workspace(HOST, (30, n), (7, n)) == ops.conv_workspace(
+        HOST, (30, 1, 1, n), (30, 1, 1, 7), (7, 1, 1, n), 1
+    )
+
+
+# Gradient of the biases
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (5, 33), (17, 3, 5, 7), (2, 55, 55, 1)])
+def test_bias_backward_of_integers(shape, rng):
+    dy = integers(rng, *shape)
+    assert_exact(ops.bias_backward(padded(dy)), reference.bias_backward(dy.astype(float)))
+
+
+@pytest.mark.parametrize("shape", [(300, 1), (200, 7, 5, 33), (200, 5000), (1100, 3)])
+def test_bias_backward_errors(shape, rng):
+    dy = floats(rng, *shape)
+    assert_accurate_sum(ops.bias_backward(padded(dy)), reference.bias_backward, dy)
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (17, 13, 13, 33)])
+def test_bias_backward_bits(shape, rng):
+    assert_same_bits(ops.bias_backward, padded(floats(rng, *shape)))
+
+
+# Bad arguments
+
+N = HOST.images_multiple
+
+
+def maps(*shape: int) -> np.ndarray:
+    return np.zeros((*shape, N), np.float32)
+
+
+W_SHAPE = (2, 3, 3, 6)
+W = np.zeros(W_SHAPE, np.float32)
+READ_ONLY = maps(6, 5, 5)
+READ_ONLY.flags.writeable = False
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x": maps(4, 5, 5).astype(np.float64)}, "^x .*dtype.*<f8.*<f4"),
+        ({"x": maps(4, 5, 5)[..., :-1].copy()}, "^x .*multiple"),
+        ({"x": maps(4, 5, 10)[:, :, ::2]}, "^x .*contiguous"),
+        ({"x": maps(4, 25)}, "x.* 4 dimensions"),
+        ({"w": W.astype(np.float16)}, "^w .*dtype"),
+        ({"w": W.swapaxes(1, 2)[:, ::-1]}, "^w .*contiguous"),
+        ({"w": np.zeros((4, 3, 3, 6), np.float32)}, "^w .*first dimension.* 2"),
+        ({"b": np.zeros(5, np.float32)}, r"^b .*\(5,\).*\(6,\)"),
+        ({"b": np.zeros(6, np.int32)}, "^b .*dtype"),
+        ({"out": maps(5, 5, 5)}, "^y .* 6 channels"),
+        ({"out": np.zeros((6, 5, 5, 2 * N), np.float32)}, f"^y .* {N} images"),
+        ({"out": maps(6, 5, 9)}, "^y .*last window"),
+        ({"out": maps(6, 0, 5)}, "extents"),
+        ({"out": READ_ONLY}, "^y .*read-only"),
+        ({"stride": 0}, "^stride is 0.*at least 1"),
+        ({"stride": -1}, "^stride is -1"),
+        ({"pad": -1}, "^pad is -1.*at least 0"),
+        ({"groups": 0}, "^groups is 0"),
+        ({"groups": 3}, "^groups is 3.*divide"),
+        ({"activation": "gelu"}, "^activation is 'gelu'.*'relu'"),
+    ],
+)
+def test_forward_refuses(changed, message):
+    good = {"x": maps(4, 5, 5), "w": W, "pad": 1, "groups": 2, "out": maps(6, 5, 5)}
+    ops.conv_forward(**good)
+    with pytest.raises(ValueError, match=message):
+        ops.conv_forward(**{**good, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dy": maps(6, 5, 5).astype(np.int32)}, "^dy .*dtype"),
+        ({"dy": maps(7, 5, 5)}, "channels"),
+        ({"w": np.zeros((2, 3, 3, 8), np.float32)}, " 8 channels"),
+        ({"out": maps(5, 5, 5)}, "groups"),
+        ({"out": maps(4, 5, 5).astype(np.float64)}, "^dx .*dtype"),
+        ({"stride": -2}, "^stride is -2"),
+    ],
+)
+def test_backward_data_refuses(changed, message):
+    good = {"dy": maps(6, 5, 5), "w": W, "x_shape": (4, 5, 5, N), "pad": 1, "groups": 2}
+    ops.conv_backward_data(**good)
+    with pytest.raises(ValueError, match=message):
+        ops.conv_backward_data(**{**good, **changed})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"x": maps(4, 30, 30)[..., ::-1]}, "^x .*contiguous"),
+        ({"dy": maps(6, 30, 30).astype(np.float64)}, "^dy .*dtype"),
+        ({"out": np.zeros((2, 3, 3, 8), np.float32)}, " 8 channels"),
+        ({"out": np.zeros((2, 3, 3, 6))}, "^dw .*dtype"),
+        ({"workspace": np.zeros(1, np.float32)}, "^workspace has 1 floats.*needs"),
+        ({"workspace": np.zeros(10**6)}, "^workspace .*dtype"),
+        ({"pad": -1}, "^pad is -1"),
+    ],
+)
+def test_backward_weights_refuses(changed, message):
+    good = {"x": maps(4, 30, 30), "dy": maps(6, 30, 30), "w_shape": W_SHAPE, "pad": 1, "groups": 2}
+    ops.conv_backward_weights(**good)
+    with pytest.raises(ValueError, match=message):
+        ops.conv_backward_weights(**{**good, **changed})
+
+
+def test_bias_backward_refuses():
+    with pytest.raises(ValueError, match=r"^db .*\(7,\).*\(6,\)"):
+        ops.bias_backward(maps(6, 5), out=np.zeros(7, np.float32))
+    with pytest.raises(ValueError, match=r"^dy .*dtype"):
+        ops.bias_backward(maps(6, 5).astype(np.float64))
