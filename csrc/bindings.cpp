@@ -10,6 +10,7 @@
 
 #include "kernels.hpp"
 #if !defined(PYALEXNET_CUDA)
+#include "simt/selftest.hpp"
 #include "simt/simt.cuh"
 #include "simt/thread_pool.hpp"
 #endif
@@ -418,6 +419,14 @@ void bind_execution(py::module_& m) {
   });
   m.def("set_threads", &simt::set_threads);
   m.def("threads", &simt::threads);
+  m.def("test_prefix_sum", &simt::test_prefix_sum);
+  m.def("test_warp", &simt::test_warp);
+  m.def("test_indices", &simt::test_indices);
+  m.def("test_atomics", &simt::test_atomics);
+  m.def("test_missing_barrier", &simt::test_missing_barrier);
+  m.def("test_deadlock", &simt::test_deadlock);
+  m.def("test_unwritten", &simt::test_unwritten);
+  m.def("test_launch", &simt::test_launch);
 }
 #endif
 

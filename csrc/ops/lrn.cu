@@ -20,56 +20,57 @@ struct Powers {
 template <bool kThreeQuarters, int W>
 __device__ __forceinline__ Powers<W> powers(simt::Vec<W> s, float beta) {
   if constexpr (kThreeQuarters) {
-    const simt::Vec<W> r = rsqrt(s), inverse = r * r;
-    return {inverse * rsqrt(r), inverse};
+    simt::Vec<W> inverse;
+    const simt::Vec<W> power = inverse_three_quarters(s, inverse);
+    return {power, inverse};
   } else {
     return {map(s, [beta](float f) { return powf(f, -beta); }), simt::Vec<W>(1.0f) / s};
   }
 }
 
-/// The last few values of each of the running thread's columns, in shared memory. Slots are adjacent for neighbouring threads.
+/// The last few values of each of the running thread's columns, in shared memory. Neighbouring threads' are adjacent.
 template <class T>
 class Ring {
  public:
   static constexpr int W = T::kVec;
   /// Takes the block's shared memory from `base` on, which it moves on behind itself, and fills the slots with zeros.
   __device__ __forceinline__ Ring(float*& base, int slots)
-      : slots_(slots), stride_(static_cast<int>(blockDim.x) * T::kLrnVecs * W), own_(base + threadIdx.x * W) {
-    base += slots * stride_;
-    for (int slot = 0; slot < slots; ++slot)
-      for (int v = 0; v < T::kLrnVecs; ++v) simt::store<W>(at(slot, v), simt::Vec<W>(0.0f));
+      : slots_(slots), step_(static_cast<int>(blockDim.x) * W), own_(base + threadIdx.x * W) {
+    base += slots * T::kLrnVecs * step_;
+    for (int i = 0; i < slots * T::kLrnVecs; ++i) simt::store<W>(own_ + i * step_, simt::Vec<W>(0.0f));
   }
-  /// The slot of a channel >= 0.
-  __device__ __forceinline__ int slot(int channel) const { return channel % slots_; }
-  __device__ __forceinline__ float* at(int slot, int v) const { return own_ + slot * stride_ + v * static_cast<int>(blockDim.x) * W; }
+  /// Where the values of a channel >= 0 are kept; the next column's are step() floats further on.
+  __device__ __forceinline__ float* of_channel(int channel) const { return of_slot(channel % slots_); }
+  __device__ __forceinline__ float* of_slot(int slot) const { return own_ + slot * T::kLrnVecs * step_; }
+  __device__ __forceinline__ int step() const { return step_; }
 
  private:
-  int slots_, stride_;
+  int slots_, step_;
   float* own_;
 };
 
-/// k + alpha (sum of the squares of the whole ring).
-template <int kSize, class T>
-__device__ __forceinline__ simt::Vec<T::kVec> scale_of(const Ring<T>& ring, int v, const LrnWalk& walk) {
+/// Adds up f(value) over the first `size` slots, `at` floats after the thread's first.
+template <class T, class F>
+__device__ __forceinline__ simt::Vec<T::kVec> sum_of_slots(const Ring<T>& ring, int size, int at, F f) {
   constexpr int W = T::kVec;
-  const int size = kSize > 0 ? kSize : walk.size;
   simt::Vec<W> sum(0.0f);
-  for (int slot = 0; slot < size; ++slot) {
-    const simt::Vec<W> x = simt::load<W>(ring.at(slot, v));
-    sum = fma(x, x, sum);
-  }
-  return fma(walk.alpha, sum, simt::Vec<W>(walk.k));
+  for (int slot = 0; slot < size; ++slot) sum = f(simt::load<W>(ring.of_slot(slot) + at), sum);
+  return sum;
 }
 
-/// Calls f(v, column) for the columns that the running thread walks along.
+/// s = k + alpha (sum of the ring's squares).
+template <class T>
+__device__ __forceinline__ simt::Vec<T::kVec> scale_of(const Ring<T>& xs, int size, int at, const LrnWalk& walk) {
+  const auto squares = sum_of_slots(xs, size, at, [](auto x, auto sum) { return fma(x, x, sum); });
+  return fma(walk.alpha, squares, simt::Vec<T::kVec>(walk.k));
+}
+
+/// Calls f(at, column) for the columns that the running thread walks along: `at` is how far into a ring's slot each is.
 template <class T, class F>
 __device__ __forceinline__ void for_own_columns(std::int64_t columns, F f) {
-  const std::int64_t step = std::int64_t{blockDim.x} * T::kVec;
-  std::int64_t column = std::int64_t{blockIdx.x} * T::kLrnVecs * step + threadIdx.x * T::kVec;
-  for (int v = 0; v < T::kLrnVecs && column < columns; ++v) {
-    f(v, column);
-    column += step;
-  }
+  const int step = static_cast<int>(blockDim.x) * T::kVec;
+  const std::int64_t first = std::int64_t{blockIdx.x} * T::kLrnVecs * step + threadIdx.x * T::kVec;
+  for (int at = 0; at < T::kLrnVecs * step && first + at < columns; at += step) f(at, first + at);
 }
 
 // Computes  y_i = x_i s_i^-beta, s_i = k + alpha sum of x_j^2 over the channels j from i - size/2 to i + size/2 (paper, 3.3) that are
@@ -77,24 +78,24 @@ __device__ __forceinline__ void for_own_columns(std::int64_t columns, F f) {
 // Layout    x, y (C, columns), columns = H W N
 // Mapping   blockIdx.y is the group; a thread walks T::kLrnVecs adjacent vectors of columns through its channels, keeping the window
 //           in shared memory. kSize is the size where it is known to the compiler, else 0
-// Cost      2 size + 10 FLOP, 8 bytes an element: bound by memory
+// Cost      2 size + 30 FLOP, 8 bytes an element: bound by memory
 template <class T, int kSize, bool kThreeQuarters>
 __global__ void __launch_bounds__(T::kThreads) lrn_forward_kernel(float* y, const float* x, LrnWalk walk) {
   constexpr int W = T::kVec;
-  const int half = (kSize > 0 ? kSize : walk.size) / 2;
+  const int size = kSize > 0 ? kSize : walk.size, half = size / 2;
   const std::int64_t group = std::int64_t{blockIdx.y} * walk.channels * walk.columns;
   float* shared = simt::shared_memory<float>();
-  const Ring<T> xs(shared, 2 * half + 1);
+  const Ring<T> xs(shared, size);
   for (int ahead = 0; ahead < walk.channels + half; ++ahead) {
     const int i = ahead - half;  // its window ends at `ahead`
-    const int slot_ahead = xs.slot(ahead), slot_i = i < 0 ? 0 : xs.slot(i);
+    float *const x_ahead = xs.of_channel(ahead), *const x_i = xs.of_channel(i < 0 ? 0 : i);
     const float* from = x + group + ahead * walk.columns;
     float* to = y + group + i * walk.columns;
-    for_own_columns<T>(walk.columns, [&](int v, std::int64_t column) {
-      simt::store<W>(xs.at(slot_ahead, v), ahead < walk.channels ? simt::load<W>(from + column) : simt::Vec<W>(0.0f));
+    for_own_columns<T>(walk.columns, [=](int at, std::int64_t column) {
+      simt::store<W>(x_ahead + at, ahead < walk.channels ? simt::load<W>(from + column) : simt::Vec<W>(0.0f));
       if (i < 0) return;
-      const auto s = powers<kThreeQuarters>(scale_of<kSize>(xs, v, walk), walk.beta);
-      simt::store<W>(to + column, simt::load<W>(xs.at(slot_i, v)) * s.power);
+      const auto s = powers<kThreeQuarters>(scale_of(xs, size, at, walk), walk.beta);
+      simt::store<W>(to + column, simt::load<W>(x_i + at) * s.power);
     });
   }
 }
@@ -103,7 +104,7 @@ __global__ void __launch_bounds__(T::kThreads) lrn_forward_kernel(float* y, cons
 // Layout    x, dx, dy (C, columns), columns = H W N
 // Mapping   as forward. When the walk reads channel `ahead`, s is complete for j, size/2 before it, and the sum over j for i, as much
 //           before j
-// Cost      3 size + 16 FLOP, 12 bytes an element: bound by memory; s is cheaper to compute again than to store and load
+// Cost      3 size + 35 FLOP, 12 bytes an element: bound by memory; s is cheaper to compute again than to store and load
 template <class T, int kSize, bool kThreeQuarters>
 __global__ void __launch_bounds__(T::kThreads) lrn_backward_kernel(float* dx, const float* dy, const float* x, LrnWalk walk) {
   constexpr int W = T::kVec;
@@ -114,25 +115,25 @@ __global__ void __launch_bounds__(T::kThreads) lrn_backward_kernel(float* dx, co
   const Ring<T> xs(shared, size), terms(shared, size), firsts(shared, half + 1);
   for (int ahead = 0; ahead < walk.channels + 2 * half; ++ahead) {
     const int j = ahead - half, i = j - half;
-    const int ahead_slot = xs.slot(ahead), j_slot = j < 0 ? 0 : xs.slot(j), i_slot = i < 0 ? 0 : xs.slot(i);
-    const int j_first = j < 0 ? 0 : firsts.slot(j), i_first = i < 0 ? 0 : firsts.slot(i);
-    const std::int64_t ahead_at = group + ahead * walk.columns, j_at = group + j * walk.columns, i_at = group + i * walk.columns;
-    for_own_columns<T>(walk.columns, [&](int v, std::int64_t column) {
-      simt::store<W>(xs.at(ahead_slot, v), ahead < walk.channels ? simt::load<W>(x + ahead_at + column) : simt::Vec<W>(0.0f));
+    const int j_kept = j < 0 ? 0 : j, i_kept = i < 0 ? 0 : i;
+    float *const x_ahead = xs.of_channel(ahead), *const x_j = xs.of_channel(j_kept), *const x_i = xs.of_channel(i_kept);
+    float *const first_j = firsts.of_channel(j_kept), *const first_i = firsts.of_channel(i_kept), *const term_j = terms.of_channel(j_kept);
+    const float *x_from = x + group + ahead * walk.columns, *dy_from = dy + group + j * walk.columns;
+    float* to = dx + group + i * walk.columns;
+    for_own_columns<T>(walk.columns, [=](int at, std::int64_t column) {
+      simt::store<W>(x_ahead + at, ahead < walk.channels ? simt::load<W>(x_from + column) : simt::Vec<W>(0.0f));
       if (j < 0) return;
       simt::Vec<W> term(0.0f);
       if (j < walk.channels) {
-        const auto s = powers<kThreeQuarters>(scale_of<kSize>(xs, v, walk), walk.beta);
-        const simt::Vec<W> first = simt::load<W>(dy + j_at + column) * s.power;
-        term = first * simt::load<W>(xs.at(j_slot, v)) * s.inverse;
-        simt::store<W>(firsts.at(j_first, v), first);
+        const auto s = powers<kThreeQuarters>(scale_of(xs, size, at, walk), walk.beta);
+        const simt::Vec<W> first = simt::load<W>(dy_from + column) * s.power;
+        term = first * simt::load<W>(x_j + at) * s.inverse;
+        simt::store<W>(first_j + at, first);
       }
-      simt::store<W>(terms.at(j_slot, v), term);
+      simt::store<W>(term_j + at, term);
       if (i < 0) return;
-      simt::Vec<W> sum(0.0f);
-      for (int slot = 0; slot < size; ++slot) sum = sum + simt::load<W>(terms.at(slot, v));
-      const simt::Vec<W> second = factor * simt::load<W>(xs.at(i_slot, v)) * sum;
-      simt::store<W>(dx + i_at + column, simt::load<W>(firsts.at(i_first, v)) + second);
+      const auto sum = sum_of_slots(terms, size, at, [](auto t, auto before) { return before + t; });
+      simt::store<W>(to + column, fma(factor * simt::load<W>(x_i + at), sum, simt::load<W>(first_i + at)));
     });
   }
 }

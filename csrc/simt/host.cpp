@@ -12,7 +12,7 @@
 
 namespace simt {
 
-thread_local Here here __attribute__((tls_model("initial-exec")));
+__thread Here here __attribute__((tls_model("initial-exec")));
 
 Execution& execution() {
   static Execution current;

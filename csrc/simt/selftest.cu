@@ -1,0 +1,157 @@
+// Kernels that show the execution model at work, for its tests on the host: what it promises, and what it catches.
+#include "simt/selftest.hpp"
+
+#if !defined(__CUDACC__)
+#include "simt/simt.cuh"
+
+namespace simt {
+namespace {
+
+constexpr unsigned kMaxThreads = 40;  // more than a warp
+
+// Computes  the inclusive prefix sum of a block's ints, by doubling distances
+// Layout    out, in (blocks, blockDim.x)
+// Mapping   a thread has an element; all of a block share static shared memory, two barriers a round
+// Cost      log2(blockDim.x) additions an element
+__global__ void prefix_sum_kernel(std::int32_t* out, const std::int32_t* in) {
+  __shared__ std::int32_t sums[kMaxThreads];
+  const unsigned t = threadIdx.x;
+  sums[t] = in[blockIdx.x * blockDim.x + t];
+  for (unsigned distance = 1; distance < blockDim.x; distance *= 2) {
+    __syncthreads();
+    const std::int32_t other = t >= distance ? sums[t - distance] : 0;
+    __syncthreads();
+    sums[t] += other;
+  }
+  out[blockIdx.x * blockDim.x + t] = sums[t];
+}
+
+// Computes  of each warp: the sum of its values, by exchange; those of its lanes with an odd value, by vote; the value of the lane
+//           above (its own in the last lane), and of lane 3
+// Layout    in, sums, above, third (threads); odd (threads)
+// Mapping   a block of whole warps, a thread a value
+// Cost      8 warp operations a value
+__global__ void warp_kernel(std::int32_t* sums, std::int32_t* odd, std::int32_t* above, std::int32_t* third, const std::int32_t* in) {
+  constexpr unsigned kAll = 0xffffffffu;
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+  std::int32_t sum = in[i];
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) sum += __shfl_xor_sync(kAll, sum, mask);
+  sums[i] = sum;
+  odd[i] = static_cast<std::int32_t>(__ballot_sync(kAll, in[i] % 2 != 0));
+  above[i] = __shfl_down_sync(kAll, in[i], 1);
+  third[i] = __shfl_sync(kAll, in[i], 3);
+}
+
+// Computes  for every thread of a grid of three dimensions, its six indices, in its own place
+// Layout    out (gridDim.z, gridDim.y, gridDim.x, blockDim.z, blockDim.y, blockDim.x, 6)
+// Mapping   a thread an entry
+// Cost      24 bytes a thread
+__global__ void indices_kernel(std::int32_t* out) {
+  const std::size_t block = (std::size_t{blockIdx.z} * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  const std::size_t thread = (std::size_t{threadIdx.z} * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+  std::int32_t* to = out + (block * blockDim.x * blockDim.y * blockDim.z + thread) * 6;
+  const unsigned indices[6] = {blockIdx.z, blockIdx.y, blockIdx.x, threadIdx.z, threadIdx.y, threadIdx.x};
+  for (int i = 0; i < 6; ++i) to[i] = static_cast<std::int32_t>(indices[i]);
+}
+
+// Computes  counts[v] += 1 for each value v, and the greatest value
+// Layout    values (threads); counts (values); greatest (1)
+// Mapping   a thread a value
+// Cost      two atomic operations a value
+__global__ void atomics_kernel(std::int32_t* counts, std::int32_t* greatest, const std::int32_t* values) {
+  const std::int32_t v = values[blockIdx.x * blockDim.x + threadIdx.x];
+  atomicAdd(&counts[v], 1);
+  atomicMax(greatest, v);
+}
+
+// Computes  out[i] = i of the neighbour above, or -1 where its write had not come yet: the barrier is missing on purpose
+// Layout    out (blockDim.x)
+// Mapping   a thread an element; dynamic shared memory has one of each
+// Cost      nothing that matters
+__global__ void missing_barrier_kernel(std::int32_t* out) {
+  auto* shared = shared_memory<std::int32_t>();
+  const unsigned t = threadIdx.x;
+  shared[t] = -1;
+  __syncthreads();
+  shared[t] = static_cast<std::int32_t>(t);
+  out[t] = shared[(t + 1) % blockDim.x];
+}
+
+// Computes  nothing: in the chosen block one thread waits at another barrier than the others
+// Layout    -
+// Mapping   a block of two warps
+// Cost      for ever, on a GPU
+__global__ void deadlock_kernel(unsigned block) {
+  if (blockIdx.x == block && threadIdx.x == 0) __syncwarp();
+  __syncthreads();
+}
+
+// Computes  out[i] = what dynamic shared memory holds before anyone has written
+// Layout    out (blockDim.x)
+// Mapping   a thread an element
+// Cost      nothing that matters
+__global__ void unwritten_kernel(float* out) { out[threadIdx.x] = shared_memory<float>()[threadIdx.x]; }
+
+}  // namespace
+
+namespace {
+
+dim3 extent(const Extent& e) { return dim3(e[0], e[1], e[2]); }
+
+/// How many blocks of `threads` there are in `values`. Throws std::invalid_argument when they are not whole.
+unsigned blocks_of(const Ints& values, unsigned threads) {
+  if (threads < 1 || values.size() % threads != 0)
+    throw std::invalid_argument("threads is " + std::to_string(threads) + "; it must divide the number of values, " +
+                                std::to_string(values.size()));
+  return static_cast<unsigned>(values.size() / threads);
+}
+
+}  // namespace
+
+Ints test_prefix_sum(const Ints& values, unsigned threads) {
+  if (threads > kMaxThreads) throw std::invalid_argument("threads is " + std::to_string(threads) + "; it must be at most 40");
+  Ints sums(values.size());
+  launch(prefix_sum_kernel, blocks_of(values, threads), threads, 0, nullptr, sums.data(), values.data());
+  return sums;
+}
+
+std::vector<Ints> test_warp(const Ints& values, unsigned threads) {
+  std::vector<Ints> results(4, Ints(values.size()));
+  launch(warp_kernel, blocks_of(values, threads), threads, 0, nullptr, results[0].data(), results[1].data(), results[2].data(),
+         results[3].data(), values.data());
+  return results;
+}
+
+std::vector<std::array<std::int32_t, 6>> test_indices(Extent grid, Extent block) {
+  const std::size_t threads = std::size_t{grid[0]} * grid[1] * grid[2] * block[0] * block[1] * block[2];
+  std::vector<std::array<std::int32_t, 6>> indices(threads);
+  launch(indices_kernel, extent(grid), extent(block), 0, nullptr, indices.data()->data());
+  return indices;
+}
+
+std::pair<Ints, std::int32_t> test_atomics(const Ints& values, unsigned threads, unsigned bins) {
+  std::pair<Ints, std::int32_t> result(Ints(bins), -1);
+  launch(atomics_kernel, blocks_of(values, threads), threads, 0, nullptr, result.first.data(), &result.second, values.data());
+  return result;
+}
+
+Ints test_missing_barrier(unsigned threads) {
+  Ints seen(threads);
+  launch(missing_barrier_kernel, 1, threads, threads * sizeof(std::int32_t), nullptr, seen.data());
+  return seen;
+}
+
+void test_deadlock(unsigned blocks, unsigned stuck) { launch(deadlock_kernel, blocks, 2 * kWarp, 0, nullptr, stuck); }
+
+std::vector<float> test_unwritten(unsigned threads) {
+  std::vector<float> seen(threads);
+  launch(unwritten_kernel, 1, threads, threads * sizeof(float), nullptr, seen.data());
+  return seen;
+}
+
+void test_launch(Extent grid, Extent block, std::size_t shared_bytes) {
+  launch(+[](int) {}, extent(grid), extent(block), shared_bytes, nullptr, 0);
+}
+
+}  // namespace simt
+#endif
