@@ -16,7 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 GEMM = "tile_gemm"
@@ -37,11 +37,6 @@ class Kernel:
     shared: int
     stack: int
     local: int
-
-    @property
-    def spills(self) -> bool:
-        """Whether the kernel keeps anything in local memory."""
-        return self.stack > 0 or self.local > 0
 
 
 def parse(text: str) -> list[Kernel]:
@@ -66,7 +61,11 @@ def problems(kernels: list[Kernel]) -> list[str]:
     gemms = [kernel for kernel in kernels if GEMM in kernel.name]
     if not gemms:
         return [f"there is no kernel named {GEMM}"]
-    return [f"{k.name} spills on {k.arch}" for k in gemms if k.spills]
+    return [
+        f"{k.name} keeps {k.stack + k.local} bytes in local memory on {k.arch}"
+        for k in gemms
+        if k.stack or k.local
+    ]
 
 
 def find_cuobjdump() -> str:
@@ -92,14 +91,15 @@ def find_module() -> Path:
     return Path(spec.origin)
 
 
-def demangle(names: list[str]) -> dict[str, str]:
-    """Readable forms of mangled names, without types of arguments; c++filt does it if there is."""
+def readable(kernels: list[Kernel]) -> list[Kernel]:
+    """The kernels under their names in C++, less namespaces, if there is a c++filt to tell them."""
     if shutil.which("c++filt") is None:
-        return {name: name for name in names}
-    result = subprocess.run(
-        ["c++filt", "--no-params"], input="\n".join(names), capture_output=True, text=True
-    )
-    return dict(zip(names, result.stdout.splitlines(), strict=True))
+        return kernels
+    names = "\n".join(kernel.name for kernel in kernels)
+    command = ["c++filt", "--no-params"]
+    result = subprocess.run(command, check=True, input=names, capture_output=True, text=True)
+    plain = re.sub(r"\bpyalexnet::|\(anonymous namespace\)::", "", result.stdout).splitlines()
+    return [replace(k, name=name) for k, name in zip(kernels, plain, strict=True)]
 
 
 def main() -> None:
@@ -108,14 +108,11 @@ def main() -> None:
     parser.add_argument("file", nargs="?", type=Path, help="instead of the installed module")
     file = parser.parse_args().file or find_module()
     command = [find_cuobjdump(), "-res-usage", str(file)]
-    kernels = parse(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    readable = demangle(sorted({kernel.name for kernel in kernels}))
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    kernels = readable(parse(output))
     print("arch    registers  shared  stack  local  kernel")
-    for kernel in sorted(kernels, key=lambda k: (readable[k.name], int(re.sub(r"\D", "", k.arch)))):
-        print(
-            f"{kernel.arch:7} {kernel.registers:9} {kernel.shared:7} {kernel.stack:6} "
-            f"{kernel.local:6}  {readable[kernel.name]}"
-        )
+    for k in sorted(kernels, key=lambda k: (k.name, int(re.sub(r"\D", "", k.arch)))):
+        print(f"{k.arch:7} {k.registers:9} {k.shared:7} {k.stack:6} {k.local:6}  {k.name}")
     found = problems(kernels)
     for problem in found:
         print(f"cubin_resources: error: {problem}", file=sys.stderr)

@@ -196,8 +196,19 @@ def test_cubins_are_read():
 @pytest.mark.parametrize(("stack", "local"), [(8, 0), (0, 8)])
 def test_a_spilling_matrix_product_is_a_problem(stack, local):
     text = USAGE.format(arch=75, stack=0, local=0) + USAGE.format(arch=80, stack=stack, local=local)
-    assert [line.partition(" ")[2] for line in cubins.problems(cubins.parse(text))] == [
-        "spills on sm_80"
+    assert cubins.problems(cubins.parse(text)) == [
+        "_Z16tile_gemm_kernelILi2EEvPf keeps 8 bytes in local memory on sm_80"
+    ]
+
+
+def test_names_are_made_readable():
+    if setup.shutil.which("c++filt") is None:
+        pytest.skip("there is no c++filt")
+    mangled = "_ZN9pyalexnet12_GLOBAL__N_111relu_kernelILi4EEEvPf"
+    kernels = [cubins.Kernel(mangled, arch, 8, 0, 0, 0) for arch in ("sm_80", "sm_90")]
+    assert [(k.name, k.arch) for k in cubins.readable(kernels)] == [
+        ("relu_kernel<4>", "sm_80"),
+        ("relu_kernel<4>", "sm_90"),
     ]
 
 
