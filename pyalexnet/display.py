@@ -1,0 +1,84 @@
+"""What a run shows while it trains: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+
+class Display:
+    """Prints to standard output; the bar is on standard error.
+
+    Parameters
+    ----------
+    progress : bool
+        Whether to show how an epoch goes on; its result is printed in any case.
+    """
+
+    def __init__(self, progress: bool) -> None:
+        self._progress = progress
+        self._terminal = sys.stderr.isatty()
+        self._bar: tqdm[Any] | None = None
+        self._head = ""
+
+    def line(self, text: str) -> None:
+        """Prints a line."""
+        print(text, flush=True)
+
+    def begin(self, epoch: int, epochs: int, images: int, done: int) -> None:
+        """An epoch of so many images begins, or goes on after those `done`."""
+        self._head = f"epoch {epoch}/{epochs}"
+        if self._progress and self._terminal:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=images,
+                initial=done,
+                desc=self._head,
+                unit=" images",
+                leave=False,
+                dynamic_ncols=True,
+            )
+
+    def wants_line(self, step: int) -> bool:
+        """Whether `measured` prints a line after this step: in lines, early and then seldom."""
+        wanted = step in (1, 10) or step % 100 == 0
+        return self._progress and not self._terminal and wanted
+
+    def advance(self, images: int) -> None:
+        """So many images more have been trained."""
+        if self._bar is not None:
+            self._bar.update(images)
+
+    def measured(self, step: int, totals: Sequence[float], speed: float) -> None:
+        """Shows loss and error of the epoch so far: a model's raw totals; and images a second."""
+        loss, right, _, images = totals
+        if not images:
+            return
+        loss, error = loss / images, 100 * (1 - right / images)
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4f}, error {error:.1f} %", refresh=False)
+        elif self.wants_line(step):
+            self.line(
+                f"{self._head}  step {step}  loss {loss:.4f}  error {error:.1f} %  "
+                f"{speed:,.0f} images/s"
+            )
+
+    def end(self) -> None:
+        """The epoch is over, or interrupted."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def duration(seconds: float) -> str:
+    """A time to read: "42 s", "3 min 5 s", "2 h 10 min"."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,0 +1,169 @@
+"""The options of a run, and what net and data decide about those left open."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyalexnet import nets, optim
+from pyalexnet.data import Dataset
+from pyalexnet.errors import UserError
+from pyalexnet.layers import Dropout
+from pyalexnet.nets import Net
+
+_SMALL_STORED = 64  # what the small net's folder images are brought to
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train. What is None is decided by net and data, see `resolved`.
+
+    Attributes
+    ----------
+    net : str
+        One of `nets.NAMES`, or a JSON file. "small" takes the images' size.
+    data : str
+        As `data.open_dataset` takes it.
+    image_size : int, optional
+        Rows and columns that a folder's images are brought to.
+    devices : str
+        "auto", "host" or "cuda:<index>".
+    batch, epochs : int
+    rate, bias_rate, momentum, decay : float
+        As `optim.SGD`; the biases' rate is twice that of the weights where it is None.
+    schedule : str
+        As `optim.schedule`.
+    dropout : float, optional
+        Replaces the probability of all the net's dropout layers.
+    seed : int
+        Of weights, order, crops and dropout.
+    crop_pad : int
+        Pixels by which crops may reach over the images' borders.
+    mirror : bool
+        Whether to mirror half of the images.
+    output : str
+        The run's folder.
+    skip_bad_images : bool
+        Leave out unreadable images, and count them.
+    workers : int
+        Threads that read images.
+    threads : int, optional
+        Threads of the host's kernels.
+    progress, magnitudes : bool
+        What to show: how epochs go on; mean |w| and |Δw| after each.
+    """
+
+    net: str = "small"
+    data: str = "shapes"
+    image_size: int | None = None
+    devices: str = "auto"
+    batch: int = 128
+    epochs: int | None = None
+    rate: float = 0.01
+    bias_rate: float | None = None
+    momentum: float = 0.9
+    decay: float = 0.0005
+    schedule: str | None = None
+    dropout: float | None = None
+    seed: int = 0
+    crop_pad: int | None = None
+    mirror: bool | None = None
+    output: str | None = None
+    skip_bad_images: bool = False
+    workers: int = 2
+    threads: int | None = None
+    progress: bool = True
+    magnitudes: bool = True
+
+    def check(self) -> None:
+        """Raises UserError naming an option that is out of range."""
+        for name, lowest in (
+            ("image_size", 1),
+            ("batch", 1),
+            ("epochs", 1),
+            ("seed", 0),
+            ("crop_pad", 0),
+            ("workers", 1),
+            ("threads", 1),
+            ("rate", 0),
+            ("bias_rate", 0),
+            ("momentum", 0),
+            ("decay", 0),
+            ("dropout", 0),
+        ):
+            value = getattr(self, name)
+            if value is not None and not lowest <= value < math.inf:
+                raise UserError(f"{name.replace('_', '-')} is {value}; expected at least {lowest}")
+        for name in ("momentum", "dropout"):
+            value = getattr(self, name)
+            if value is not None and value >= 1:
+                raise UserError(f"{name} is {value}; expected less than 1")
+        if self.seed >= 2**64:
+            raise UserError(f"seed is {self.seed}; expected less than 2^64")
+        if self.schedule is not None:
+            optim.schedule(self.schedule)
+
+    def folder(self) -> Path:
+        """The run's folder, by default one named after data and net."""
+        if self.output is not None:
+            return Path(self.output).expanduser()
+        source, _, place = self.data.partition(":")
+        name = Path(place).expanduser().resolve().name if source == "folder" else source
+        return Path("runs") / f"{name}-{Path(self.net).stem}"
+
+    def stored_size(self) -> int | None:
+        """The image size to open the data with."""
+        if self.image_size is None and self.net == "small" and self.data.startswith("folder:"):
+            return _SMALL_STORED
+        return self.image_size
+
+    def resolved(self, net: Net, dataset: Dataset) -> Options:
+        """These options with decisions for those that net and data decide."""
+        small = self.net == "small"
+        room = min(dataset.train.shape[0] - net.input[1], dataset.train.shape[1] - net.input[2])
+        decided: dict[str, Any] = {
+            "epochs": 12 if small else 90,
+            "schedule": "epochs:9,11" if small else "stall:5",
+            # Images of the net's size have no room to move in, so they get a little.
+            "crop_pad": net.input[1] // 16 if room == 0 else 0,
+            "mirror": dataset.mirror,
+        }
+        return dataclasses.replace(
+            self, **{k: v for k, v in decided.items() if getattr(self, k) is None}
+        )
+
+    def build_net(self, dataset: Dataset) -> Net:
+        """The net named, for the data's channels and classes, with the dropout asked for.
+
+        Raises
+        ------
+        UserError
+            The net does not fit the data, or has no dropout to change.
+        """
+        rows, columns, channels = dataset.train.shape
+        classes = len(dataset.classes)
+        if self.net == "small":
+            net = nets.get("small", input=(channels, rows, columns), classes=classes)
+        else:
+            net = nets.get(self.net, classes=classes if self.net in nets.NAMES else None)
+        for what, of_net, of_data in (
+            ("channels", net.input[0], channels),
+            ("classes", net.classes, classes),
+        ):
+            if of_net != of_data:
+                raise UserError(
+                    f"net {self.net} has {of_net} {what}, but the images of {self.data} have "
+                    f"{of_data}; expected the same"
+                )
+        if self.dropout is None:
+            return net
+        if not any(isinstance(layer, Dropout) for layer in net.layers):
+            raise UserError(f"dropout is {self.dropout}, but net {self.net} has no dropout layer")
+        layers = (
+            dataclasses.replace(layer, p=self.dropout) if isinstance(layer, Dropout) else layer
+            for layer in net.layers
+        )
+        return dataclasses.replace(net, layers=tuple(layers))

@@ -1,0 +1,461 @@
+"""The trainer: from options to a trained net's checkpoints, metrics and curve in a folder.
+
+Everything random follows from the seed and the numbers of epoch, step and image, and everything
+else that changes is in a checkpoint, so a run that stops anywhere and is resumed gives the same
+bits as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from pyalexnet import checkpoint as checkpoints
+from pyalexnet import data, metrics, optim
+from pyalexnet.checkpoint import Checkpoint, Progress
+from pyalexnet.data.augmentation import permutation, random_crops
+from pyalexnet.display import Display, duration
+from pyalexnet.errors import CheckpointError, DataError, UserError
+from pyalexnet.evaluate import check_data, open_data, open_device, validate
+from pyalexnet.model import Model, Totals
+from pyalexnet.options import Options
+
+LAST, BEST = "last.safetensors", "best.safetensors"
+
+_LOOK_STEPS, _LOOK_SECONDS = 32, 1.0  # at most between two looks at the loss, which wait for a GPU
+
+
+class Diverged(UserError):
+    """The loss, or a weight, is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    folder : Path
+    interrupted : bool
+        A signal asked it to stop, and "last.safetensors" in `folder` goes on from there.
+    progress : Progress
+    """
+
+    folder: Path
+    interrupted: bool
+    progress: Progress
+
+
+def train(
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    on_step: Callable[[int], None] | None = None,
+    **given: Any,
+) -> Outcome:
+    """Trains a net.
+
+    Parameters
+    ----------
+    resume : bool
+        Go on from the last checkpoint in the output folder, with the options that it recorded;
+        those `given` replace them.
+    overwrite : bool
+        Remove what a previous run left in the output folder.
+    on_step : callable, optional
+        Called with the number of steps done after each.
+    **given
+        Fields of `Options`.
+
+    Raises
+    ------
+    UserError
+        Data, net, device, options or output folder cannot be used, or `Diverged`. What had been
+        saved stays.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    options = Options(**given)
+    folder = options.folder()
+    checkpoint = None
+    if resume:
+        checkpoint = checkpoints.load(folder / LAST)
+        options = _resumed_options(checkpoint, given, folder / LAST)
+    options.check()
+    _check_folder(folder, may_hold_run=resume or overwrite)
+    trainer = Trainer(options, folder, checkpoint, given)
+    if overwrite:
+        for name in (LAST, BEST, metrics.LINES, metrics.CURVE):
+            (folder / name).unlink(missing_ok=True)
+    with Interruption() as interruption:
+        return trainer.run(interruption, on_step or (lambda step: None))
+
+
+def _resumed_options(checkpoint: Checkpoint, given: dict[str, Any], path: Path) -> Options:
+    known = {field.name for field in dataclasses.fields(Options)}
+    recorded = {name: value for name, value in checkpoint.options.items() if name in known}
+    for name in ("batch", "seed"):  # a step would be another
+        if given.get(name, recorded[name]) != recorded[name]:
+            raise CheckpointError(
+                f"{path}: a run with {name} {recorded[name]}; it cannot go on with {given[name]}"
+            )
+    return Options(**recorded | given)
+
+
+def _check_folder(folder: Path, *, may_hold_run: bool) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"output folder {folder}: cannot be written: {error.strerror}") from error
+    held = [n for n in (LAST, BEST, metrics.LINES) if (folder / n).exists()]
+    if held and not may_hold_run:
+        raise UserError(
+            f"output folder {folder}: has {', '.join(held)} of a previous run; go on with it by "
+            "--resume, replace it by --overwrite, or choose another --output"
+        )
+
+
+class Interruption:
+    """SIGINT and SIGTERM as a wish, granted at the end of a step; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        self.__exit__()
+
+
+class Trainer:
+    """A run: opens all that it needs, and trains.
+
+    Parameters
+    ----------
+    options : Options
+    folder : Path
+        For what the run writes; exists.
+    checkpoint : Checkpoint, optional
+        To go on from.
+    given : dict
+        The options that the user has named; what a checkpoint says is only compared with these.
+
+    Raises
+    ------
+    UserError
+        As `train`.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        folder: Path,
+        checkpoint: Checkpoint | None,
+        given: dict[str, Any],
+    ) -> None:
+        self.folder = folder
+        self.device = open_device(options.devices, options.threads)
+        self.data = open_data(
+            options.data, size=options.stored_size(), skip_bad=options.skip_bad_images
+        )
+        if checkpoint is None or given.keys() & {"net", "dropout"}:
+            self.net = options.build_net(self.data)
+        else:
+            self.net = checkpoint.net
+        self.options = options.resolved(self.net, self.data)
+        assert self.options.epochs is not None and self.options.schedule is not None
+        self.epochs = self.options.epochs
+        if checkpoint is not None:
+            checkpoints.check_net(folder / LAST, checkpoint.net, self.net)
+            self._check_same_data(checkpoint)
+        self.model = Model(self.net, self.device, self.options.batch, self.options.seed)
+        rate, bias_rate = self.options.rate, self.options.bias_rate
+        self.sgd = optim.SGD(
+            self.model,
+            rate=rate,
+            bias_rate=2 * rate if bias_rate is None else bias_rate,
+            momentum=self.options.momentum,
+            decay=self.options.decay,
+        )
+        self.schedule = optim.schedule(self.options.schedule)
+        self.steps = -(-len(self.data.train) // self.options.batch)  # in an epoch
+        self.display = Display(self.options.progress)
+        if checkpoint is None:
+            self.progress = Progress()
+            self.mean = data.mean_image(self.data.train, workers=self.options.workers)
+        else:
+            self.mean = checkpoint.mean
+            self._restore(checkpoint)
+        self.model.set_mean(self.mean)
+        self.sgd.factor = self.schedule.factor
+        self.progress.schedule = self.schedule.state()
+
+    def _check_same_data(self, checkpoint: Checkpoint) -> None:
+        path = self.folder / LAST
+        check_data(path, checkpoint, self.data)
+        old, new = checkpoint.data["train"], len(self.data.train)
+        if old != new:
+            raise CheckpointError(
+                f"{path}: a run on {old} training images; {self.options.data} has {new}"
+            )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        try:
+            self.model.load_state(checkpoint.weights)
+            self.model.load_momenta(checkpoint.momenta)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.folder / LAST}: {error}") from error
+        self.progress = checkpoint.progress
+        self.model.set_raw_totals(np.array(self.progress.totals, np.float64))
+        if self.options.schedule == checkpoint.options["schedule"]:
+            self.schedule.load_state(self.progress.schedule)
+        else:  # another schedule: goes on from the rate that there was
+            self.schedule.drops = int(self.progress.schedule["drops"])
+            self.schedule.after_epoch(self.progress.epoch, math.inf)
+
+    def run(self, interruption: Interruption, on_step: Callable[[int], None]) -> Outcome:
+        """Trains until all epochs are done or an interruption is requested."""
+        self.metrics = metrics.Metrics(self.folder, after=self.progress.epoch)
+        self._announce()
+        try:
+            while self.progress.epoch < self.epochs and not interruption.requested:
+                self._epoch(interruption, on_step)
+        except DataError as error:  # an image that is unreadable can be mended
+            if self.progress.step:
+                self._save(LAST)
+            raise self._with_advice(error) from error
+        finally:
+            self.display.end()
+        self.metrics.draw()
+        finished = self.progress.epoch >= self.epochs
+        if finished:
+            self._conclude()
+        else:
+            self._save(LAST)
+            self.display.line(
+                f"stopped after step {self.progress.step:,} (epoch {self.progress.epoch + 1}, "
+                f"{self.progress.position} of {self.steps} steps); saved {self.folder / LAST}\n"
+                f"go on with: {self._command()}"
+            )
+        return Outcome(self.folder, not finished, self.progress)
+
+    def _epoch(self, interruption: Interruption, on_step: Callable[[int], None]) -> None:
+        progress, batch = self.progress, self.options.batch
+        images = len(self.data.train)
+        self.display.begin(
+            progress.epoch + 1, self.epochs, images, min(progress.position * batch, images)
+        )
+        self._train_steps(interruption, on_step)
+        self.display.end()
+        if progress.position < self.steps:
+            return
+        validation = validate(
+            self.model,
+            self.data.val,
+            workers=self.options.workers,
+            stop=lambda: interruption.requested,
+        )
+        if validation is None:  # resuming repeats the validation only
+            return
+        if not math.isfinite(validation.loss):
+            raise self._diverged()
+        self._end_epoch(validation)
+
+    def _train_steps(self, interruption: Interruption, on_step: Callable[[int], None]) -> None:
+        """The rest of an epoch. The model's totals are in `progress` afterwards."""
+        progress, options = self.progress, self.options
+        stored, size = self.data.train.shape[:2], self.net.input[1:]
+        order = permutation(options.seed, progress.epoch, len(self.data.train))
+        before, begin = progress.seconds, time.perf_counter()
+        looked_at, look_time = progress.position, begin
+        batches = data.batches(
+            self.data.train,
+            order,
+            options.batch,
+            start=progress.position,
+            workers=options.workers,
+        )
+        try:
+            for images, labels in batches:
+                crops = random_crops(
+                    options.seed,
+                    progress.step,
+                    len(images),
+                    stored,
+                    size,
+                    pad=options.crop_pad or 0,
+                    mirror=bool(options.mirror),
+                )
+                self.model.train_step(images, labels, crops, seed=options.seed, step=progress.step)
+                self.sgd.step()
+                progress.step += 1
+                progress.position += 1
+                on_step(progress.step)
+                self.display.advance(len(images))
+                now = time.perf_counter()
+                progress.seconds = before + now - begin
+                if (
+                    progress.position - looked_at >= _LOOK_STEPS
+                    or now - look_time >= _LOOK_SECONDS
+                    or self.display.wants_line(progress.step)
+                ):
+                    looked_at, look_time = progress.position, now
+                    self._look()
+                if interruption.requested:
+                    break
+        finally:
+            progress.totals = self.model.raw_totals().tolist()
+        self._check(progress.totals)
+        self.model.set_raw_totals(np.zeros(4))
+        progress.seconds = before + time.perf_counter() - begin
+
+    def _look(self) -> None:
+        """Shows the epoch's loss so far."""
+        totals = self.model.raw_totals().tolist()
+        self._check(totals)
+        self.display.measured(
+            self.progress.step, totals, totals[3] / max(self.progress.seconds, 1e-9)
+        )
+
+    def _check(self, totals: list[float]) -> None:
+        if not math.isfinite(totals[0]):
+            raise self._diverged()
+
+    def _end_epoch(self, validation: Totals) -> None:
+        progress = self.progress
+        self.model.set_raw_totals(np.array(progress.totals, np.float64))
+        training = self.model.take_totals()
+        factor = self.sgd.factor
+        record: dict[str, Any] = {"epoch": progress.epoch + 1, "step": progress.step}
+        record |= {f"train_{k}": getattr(training, k) for k in ("loss", "top1", "top5")}
+        record |= {f"val_{k}": getattr(validation, k) for k in ("loss", "top1", "top5")}
+        record |= {
+            "rate": self.sgd.rate * factor,
+            "bias_rate": self.sgd.bias_rate * factor,
+            "images_per_second": training.images / progress.seconds,
+            "seconds": progress.seconds,
+            "skipped": self.data.train.skipped + self.data.val.skipped,
+        }
+        is_best = progress.best is None or validation.top1 < progress.best
+        if is_best:
+            progress.best, progress.best_epoch = validation.top1, progress.epoch + 1
+        self.schedule.after_epoch(progress.epoch + 1, validation.top1)
+        self.sgd.factor = self.schedule.factor
+        progress.schedule = self.schedule.state()
+        self._print_epoch(record)
+        progress.epoch, progress.position = progress.epoch + 1, 0
+        progress.seconds, progress.totals = 0.0, [0.0] * 4
+        # The line comes first: a resumed run removes one that is too many, but could not add one.
+        self.metrics.add(record)
+        self._save(LAST)
+        if is_best:
+            self._save(BEST)
+
+    def _save(self, name: str) -> None:
+        weights, momenta = self.model.state(), self.model.momenta_state()
+        if not all(np.isfinite(array).all() for array in (*weights.values(), *momenta.values())):
+            raise self._diverged()
+        Checkpoint(
+            net=self.net,
+            classes=self.data.classes,
+            data={
+                "spec": self.options.data,
+                "name": self.data.name,
+                "train": len(self.data.train),
+                "val": len(self.data.val),
+            },
+            mean=self.mean,
+            weights=weights,
+            momenta=momenta,
+            progress=self.progress,
+            options=dataclasses.asdict(self.options),
+        ).save(self.folder / name)
+
+    def _diverged(self) -> Diverged:
+        last = self.folder / LAST
+        rate = self.options.rate
+        advice = (
+            f"training diverged by step {self.progress.step:,}: the loss or a weight is not a "
+            f"finite number. Try a lower --rate (it was {rate:g}), such as {rate / 10:g}, or "
+            "smaller initial weights"
+        )
+        if not last.exists():
+            return Diverged(f"{advice}; no checkpoint had been saved yet")
+        command = self._command("--rate", f"{rate / 10:g}")
+        return Diverged(f"{advice}; {last} is from before, and goes on with: {command}")
+
+    def _with_advice(self, error: DataError) -> DataError:
+        advice = str(error)
+        if self.data.name == "folder" and not self.options.skip_bad_images:
+            advice += "; --skip-bad-images leaves such images out and counts them"
+        if self.progress.step:
+            advice += f"; saved {self.folder / LAST}, which goes on with: {self._command()}"
+        return DataError(advice)
+
+    def _command(self, *more: str) -> str:
+        return shlex.join(["pyalexnet-train", "--resume", "--output", str(self.folder), *more])
+
+    def _announce(self) -> None:
+        train, val = self.data.train, self.data.val
+        line, progress = self.display.line, self.progress
+        line(
+            f"data    {self.data.name}: {len(train):,} + {len(val):,} images of "
+            f"{'×'.join(map(str, train.shape))}, {len(self.data.classes)} classes"
+        )
+        parameters = sum(p.size for p in self.net.parameters().values())
+        line(f"net     {self.net.name}: {parameters:,} parameters")
+        line(f"device  {self.device.name}")
+        line(f"output  {self.folder}")
+        if progress.step:
+            line(f"resumed after step {progress.step:,}, epoch {progress.epoch} of {self.epochs}")
+
+    def _print_epoch(self, record: dict[str, Any]) -> None:
+        def errors(part: str) -> str:
+            return (
+                f"loss {record[f'{part}_loss']:.4f}, top-1 {100 * record[f'{part}_top1']:.2f} %, "
+                f"top-5 {100 * record[f'{part}_top5']:.2f} %"
+            )
+
+        left = (self.epochs - record["epoch"]) * record["seconds"]
+        skipped = f", {record['skipped']} images skipped" if record["skipped"] else ""
+        self.display.line(
+            f"epoch {record['epoch']}/{self.epochs}  training {errors('train')}; "
+            f"validation {errors('val')}; rate {record['rate']:g}, "
+            f"{record['images_per_second']:,.0f} images/s, {duration(record['seconds'])}{skipped}"
+            + (f", {duration(left)} left" if left else "")
+        )
+        if self.options.magnitudes:
+            for name, (size, change) in self.model.magnitudes().items():
+                self.display.line(f"  {name:<14} mean |w| {size:.3e}  mean |Δw| {change:.3e}")
+
+    def _conclude(self) -> None:
+        best = self.progress.best
+        assert best is not None
+        self.display.line(
+            f"done: lowest validation top-1 error {100 * best:.2f} % after epoch "
+            f"{self.progress.best_epoch}, kept in {self.folder / BEST}"
+        )

@@ -1,0 +1,190 @@
+"""The commands: exit statuses, messages, numbers that agree with each other."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from data_files import write_mnist
+
+from pyalexnet import cli
+from pyalexnet.errors import UserError
+from pyalexnet.evaluate import evaluate
+from pyalexnet.model import Model
+from pyalexnet.train import Outcome
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return tiny.run(tmp_path_factory.mktemp("trained"), epochs=2)
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    """The arguments that say what `tiny.options` says."""
+    given = tiny.options(folder)
+    del given["magnitudes"]
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+    return [*words, f"--output={folder / 'run'}", *more]
+
+
+def test_train_takes_every_option(tmp_path: Path, trained: Outcome, capsys: Captured) -> None:
+    spelled_out = ["--rate=0.01", "--bias-rate=0.02", "--momentum=0.9", "--decay=5e-4"]
+    spelled_out += ["--dropout=0.5", "--crop-pad=0", "--mirror", "--workers=1", "--threads=1"]
+    spelled_out += ["--no-progress", "--no-magnitudes", "--skip-bad-images", "--overwrite"]
+    assert cli.train(arguments(tmp_path, *spelled_out, "--epochs=2")) == 0
+    out, err = capsys.readouterr()
+    assert (err, "epoch 2/2  training loss" in out) == ("", True)
+    assert tiny.records(tmp_path / "run") == tiny.records(trained.folder)
+
+
+def test_no_mirror(tmp_path: Path, trained: Outcome) -> None:
+    assert cli.train(arguments(tmp_path, "--epochs=2", "--no-mirror", "--no-progress")) == 0
+    assert tiny.records(tmp_path / "run") != tiny.records(trained.folder)
+
+
+def test_train_interrupted_and_resumed_by_the_printed_command(
+    tmp_path: Path, trained: Outcome, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_step = Model.train_step
+
+    def interrupting(self: Model, *args: Any, **more: Any) -> None:
+        train_step(self, *args, **more)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    folder = tmp_path / "a folder"  # which a shell needs quoted
+    folder.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "train_step", interrupting)
+        assert cli.train(arguments(folder, "--epochs=2")) == 130
+    out = capsys.readouterr().out
+    command = re.search(r"^go on with: pyalexnet-train --resume --output '(.*)'$", out, re.M)
+    assert command, out
+    assert cli.train(["--resume", "--output", command[1]]) == 0
+    assert tiny.records(folder / "run") == tiny.records(trained.folder)
+
+
+def test_interrupt_outside_of_training(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    def interrupted(**options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pyalexnet.train.train", interrupted)
+    assert cli.train([]) == 130
+    assert capsys.readouterr().err == "pyalexnet-train: interrupted\n"
+
+
+def test_bugs_show_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def buggy(**options: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("pyalexnet.train.train", buggy)
+    with pytest.raises(ZeroDivisionError):
+        cli.train([])
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--devices=cuda:99"], "device cuda:99: "),
+        (["--devices=host,host"], "devices 'host,host': expected one device"),
+        (["--batch=0"], "batch is 0; expected at least 1"),
+        (["--schedule=never"], "schedule 'never': expected constant, stall:N"),
+        (["--net=large"], "net 'large': expected alexnet, "),
+        (["--data=imagenet"], "data 'imagenet': expected one of shapes, "),
+        (["--data=folder:/nowhere"], "/nowhere: no such folder"),
+        (["--resume"], "last.safetensors: no such file"),
+        (["--evaluate-only"], "has no checkpoint to evaluate"),
+        (["--rate=1e30"], "training diverged by step "),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path, capsys: Captured, more: list[str], message: str
+) -> None:
+    assert cli.train(arguments(tmp_path, *more)) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("pyalexnet-train: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "more", [["--batch=many"], ["--frobnicate"], ["--resume", "--overwrite"], ["stray"]]
+)
+def test_arguments_that_are_none(capsys: Captured, more: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.train(more)
+    assert stopped.value.code == 2
+    assert "pyalexnet-train: error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [cli.train, cli.evaluate, cli.predict])
+def test_help(capsys: Captured, command: Callable[[list[str]], int]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command(["--help"])
+    assert stopped.value.code == 0
+    assert "--devices" in capsys.readouterr().out
+
+
+def expected_words(outcome: Outcome) -> str:
+    line = tiny.records(outcome.folder)[-1]
+    return (
+        f"loss {line['val_loss']:.4f}, top-1 error {100 * line['val_top1']:.2f} %, "
+        f"top-5 error {100 * line['val_top5']:.2f} % on 12 images\n"
+    )
+
+
+def test_eval_repeats_the_validation(trained: Outcome, capsys: Captured) -> None:
+    checkpoint = str(trained.folder / "last.safetensors")
+    data = f"folder:{trained.folder.parent / 'data'}"
+    for more in ([], [f"--data={data}"], ["--batch=5", "--workers=1", "--threads=1"]):
+        assert cli.evaluate([checkpoint, *more]) == 0
+        assert capsys.readouterr().out == expected_words(trained)
+
+
+def test_train_evaluate_only(trained: Outcome, capsys: Captured) -> None:
+    folder = trained.folder
+    before = sorted((path, path.stat().st_mtime_ns) for path in folder.iterdir())
+    assert cli.train(["--evaluate-only", "--output", str(folder)]) == 0
+    assert capsys.readouterr().out.startswith(
+        f"{folder / 'last.safetensors'}: " + expected_words(trained)
+    )
+    assert sorted((path, path.stat().st_mtime_ns) for path in folder.iterdir()) == before
+
+
+def test_eval_mistakes(trained: Outcome, tmp_path: Path, capsys: Captured) -> None:
+    checkpoint = trained.folder / "last.safetensors"
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(checkpoint.read_bytes()[:-1])
+    digits = write_mnist(tmp_path / "mnist")
+    for words, message in (
+        ([str(damaged)], "damaged.safetensors: damaged"),
+        ([str(tmp_path / "none")], "none: no such file"),
+        ([str(checkpoint), f"--data=mnist:{digits}"], "images of 10×10×3 .* mnist are 28×28×1"),
+        ([str(checkpoint), "--devices=cuda:99"], "device cuda:99"),
+        ([str(checkpoint), "--batch=0"], "batch is 0"),
+        ([str(checkpoint), "--threads=0"], "threads is 0"),
+    ):
+        assert cli.evaluate(words) == 2
+        err = capsys.readouterr().err
+        assert re.match(rf"pyalexnet-eval: error: .*{message}", err), err
+        assert err.count("\n") == 1
+
+
+def test_eval_of_unreadable_images(tmp_path: Path) -> None:
+    checkpoint = tiny.run(tmp_path, epochs=1).folder / "last.safetensors"
+    images = sorted((tmp_path / "data" / "val").glob("*/*.png"))
+    images[0].write_bytes(b"")
+    with pytest.raises(UserError, match=images[0].name):
+        evaluate(checkpoint)
+    assert evaluate(checkpoint, skip_bad=True).images == tiny.VAL - 1
+    for image in images:
+        image.write_bytes(b"")
+    with pytest.raises(UserError, match="none of the 12 validation images could be read"):
+        evaluate(checkpoint, skip_bad=True)
