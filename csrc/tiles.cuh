@@ -30,7 +30,7 @@ struct Gpu {
   static constexpr int kPixelsPerThread = 1;
   static constexpr int kLrnVecs = 1;
   static constexpr int kSoftmaxVecs = 2, kSoftmaxThreads = 128;
-  static constexpr int kAugmentImages = 32, kAugmentElements = 128, kAugmentThreads = 128;
+  static constexpr int kAugmentImages = 32, kAugmentElements = 128, kAugmentThreads = 32;
 };
 struct Host {
   static constexpr int kVec = kHostVec;

@@ -7,19 +7,35 @@ namespace {
 /// Rows of staged elements are this much longer than the tile, against conflicts of banks (GPU) and cache sets (CPU).
 constexpr int kStagingPad = 16;
 
-/// One element of the crop, scaled; 0 outside the stored image.
-struct CropReader {
-  const std::uint8_t* images;
-  const float *mean, *scale;
-  AugmentShape shape;
+/// What the block's threads look up for each element of the tile.
+template <class T>
+struct AugmentTables {
+  float scale[T::kAugmentElements];
+  int turned[T::kAugmentElements];  // its place in a mirrored row, from the first element of the last pixel
+};
 
-  /// Crop row i, column j, channel c of image n.
-  __device__ __forceinline__ float read(const std::int32_t* crop, int n, int i, int j, int c) const {
-    const int row = crop[0] + i, column = crop[1] + (crop[2] != 0 ? shape.w - 1 - j : j);
-    if (row < 0 || row >= shape.H || column < 0 || column >= shape.W) return 0.0f;
-    const std::int64_t pixel = (std::int64_t{row} * shape.W + column) * shape.C + c;
-    const std::int64_t image = std::int64_t{shape.H} * shape.W * shape.C;
-    return (static_cast<float>(images[n * image + pixel]) - mean[pixel]) * scale[c];
+/// A row of a stored image as the crop sees it: element e, which is e % C of pixel e / C, is at start + e or, mirrored, start + turned.
+struct CropRow {
+  const std::uint8_t* pixels;
+  const float* mean;
+  std::int64_t start, elements;
+  bool mirrored;
+
+  /// Writes W elements from the tile's `e` on, whose first is `element` of the row; 0 outside the image.
+  template <int W, class T>
+  __device__ __forceinline__ void read(float* to, int element, int e, const AugmentTables<T>& tables) const {
+    const std::int64_t first = start + element;
+    if (!mirrored && first >= 0 && first + W <= elements) {
+      const simt::Vec<W> difference = simt::load_bytes<W>(pixels + first) - simt::load_first<W>(mean + first, W);
+      simt::store<W>(to, difference * simt::load<W>(tables.scale + e));
+      return;
+    }
+    SIMT_UNROLL
+    for (int i = 0; i < W; ++i) {
+      const std::int64_t at = mirrored ? start + tables.turned[e + i] : first + i;
+      const bool inside = at >= 0 && at < elements;
+      to[i] = inside ? (static_cast<float>(pixels[at]) - mean[at]) * tables.scale[e + i] : 0.0f;
+    }
   }
 };
 
@@ -31,26 +47,42 @@ struct CropReader {
 // Cost      2 FLOP, 9 bytes an element (the mean is shared by images): bound by memory on a GPU, by arithmetic on a CPU
 template <class T>
 __global__ void __launch_bounds__(T::kThreads)
-    augment_kernel(float* x, CropReader reader, const std::int32_t* crops, int B, int N, simt::FastDiv channels, int h) {
+    augment_kernel(float* x, const std::uint8_t* images, const std::int32_t* crops, const float* mean, const float* scale,
+                   AugmentShape shape, simt::FastDiv channels) {
   constexpr int W = T::kVec, kImages = T::kAugmentImages, kElements = T::kAugmentElements;
   auto* staged = simt::shared_memory<float[kElements + kStagingPad]>();  // a row for each image
-  const int C = channels.divisor(), w = reader.shape.w;
+  auto& tables = *reinterpret_cast<AugmentTables<T>*>(staged + kImages);
+  const int C = shape.C, N = shape.N, w = shape.w;
   const int i = static_cast<int>(blockIdx.y);
   const int blocks_across = simt::ceil_div(w * C, kElements);
   const int first_element = static_cast<int>(blockIdx.x) % blocks_across * kElements;
+  const int elements = w * C - first_element < kElements ? w * C - first_element : kElements;
   const int first_image = static_cast<int>(blockIdx.x) / blocks_across * kImages;
+  const int t = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
+  for (int e = t; e < kElements; e += T::kThreads) {
+    int c;
+    channels.split(first_element + e, c);
+    tables.scale[e] = scale[c];
+    tables.turned[e] = 2 * c - first_element - e;
+  }
+  __syncthreads();
+  const std::int64_t row_elements = std::int64_t{shape.W} * C;
   for (int m = static_cast<int>(threadIdx.y); m < kImages; m += static_cast<int>(blockDim.y)) {
     const int n = first_image + m;
-    for (int e = static_cast<int>(threadIdx.x); e < kElements; e += static_cast<int>(blockDim.x)) {
-      int c;
-      const int j = channels.split(first_element + e, c);
-      staged[m][e] = n < B && j < w ? reader.read(crops + 3 * n, n, i, j, c) : 0.0f;
+    CropRow row{nullptr, nullptr, 0, 0, false};  // of an image that is not there
+    if (n < shape.B) {
+      const std::int64_t r = std::int64_t{crops[3 * n]} + i;
+      row.mirrored = crops[3 * n + 2] != 0;
+      row.start = (std::int64_t{crops[3 * n + 1]} + (row.mirrored ? w - 1 : 0)) * C;
+      if (r >= 0 && r < shape.H)
+        row = {images + (n * std::int64_t{shape.H} + r) * row_elements, mean + r * row_elements, row.start, row_elements, row.mirrored};
     }
+    for (int e = static_cast<int>(threadIdx.x) * W; e < elements; e += static_cast<int>(blockDim.x) * W)
+      row.read<W>(&staged[m][e], first_element + e, e, tables);
   }
   __syncthreads();
   constexpr int kAcross = kImages / W;
-  const int t = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
-  for (int piece = t; piece < kAcross * (kElements / W); piece += static_cast<int>(blockDim.x * blockDim.y)) {
+  for (int piece = t; piece < kAcross * simt::ceil_div(elements, W); piece += T::kThreads) {
     const int m = piece % kAcross * W, e = piece / kAcross * W;
     if (first_image + m >= N) continue;
     simt::Vec<W> rows[W];
@@ -61,7 +93,7 @@ __global__ void __launch_bounds__(T::kThreads)
     for (int k = 0; k < W; ++k) {
       int c;
       const int j = channels.split(first_element + e + k, c);
-      if (j < w) simt::store<W>(x + ((std::int64_t{c} * h + i) * w + j) * N + first_image + m, rows[k]);
+      if (j < w) simt::store<W>(x + ((std::int64_t{c} * shape.h + i) * w + j) * N + first_image + m, rows[k]);
     }
   }
 }
@@ -80,10 +112,9 @@ void augment(float* x, const std::uint8_t* images, const std::int32_t* crops, co
         std::int64_t{simt::ceil_div(shape.w * shape.C, T::kAugmentElements)} * simt::ceil_div(shape.N, T::kAugmentImages);
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(shape.h));
     const dim3 block(T::kAugmentThreads, T::kThreads / T::kAugmentThreads);
-    const CropReader reader{images, mean, scale, shape};
-    const std::size_t shared_bytes = sizeof(float) * T::kAugmentImages * (T::kAugmentElements + kStagingPad);
-    simt::launch(augment_kernel<T>, grid, block, shared_bytes, stream_of(stream), x, reader, crops, shape.B, shape.N,
-                 simt::FastDiv(shape.C), shape.h);
+    const std::size_t shared_bytes = sizeof(float) * T::kAugmentImages * (T::kAugmentElements + kStagingPad) + sizeof(AugmentTables<T>);
+    simt::launch(augment_kernel<T>, grid, block, shared_bytes, stream_of(stream), x, images, crops, mean, scale, shape,
+                 simt::FastDiv(shape.C));
   });
 }
 

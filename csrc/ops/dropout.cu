@@ -22,26 +22,20 @@ template <class T>
 __global__ void __launch_bounds__(T::kThreads)
     dropout_kernel(float* y, const float* x, std::int64_t F, std::int64_t N, float scale, DropoutMask mask) {
   constexpr int W = T::kVec;
+  using Words = simt::WordVec<W>;
+  const Words threshold(mask.threshold);
   const std::int64_t quads = simt::ceil_div(F, std::int64_t{4});
   for_own_vectors<T>(quads * N, [=](std::int64_t i) {
     const std::int64_t quad = i / N, n = i - quad * N;
-    std::uint32_t words[4][W];
+    Words words[4] = {Words(0u), Words(static_cast<std::uint32_t>(quad)), Words(mask.step), Words(mask.layer)};
     SIMT_UNROLL
-    for (int lane = 0; lane < W; ++lane) {
-      words[0][lane] = mask.first_image + static_cast<std::uint32_t>(n) + lane;
-      words[1][lane] = static_cast<std::uint32_t>(quad);
-      words[2][lane] = mask.step;
-      words[3][lane] = mask.layer;
-    }
+    for (int lane = 0; lane < W; ++lane) words[0].set(lane, mask.first_image + static_cast<std::uint32_t>(n) + lane);
     philox(words, mask.seed);
     SIMT_UNROLL
     for (int k = 0; k < 4; ++k) {
       if (quad * 4 + k >= F) break;
       const std::int64_t at = (quad * 4 + k) * N + n;
-      simt::Vec<W> v = simt::load<W>(x + at);
-      SIMT_UNROLL
-      for (int lane = 0; lane < W; ++lane) v.set(lane, words[k][lane] >= mask.threshold ? v[lane] * scale : 0.0f);
-      simt::store<W>(y + at, v);
+      simt::store<W>(y + at, select(words[k] >= threshold, scale * simt::load<W>(x + at), simt::Vec<W>(0.0f)));
     }
   });
 }

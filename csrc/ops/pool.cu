@@ -50,7 +50,9 @@ __global__ void __launch_bounds__(T::kThreads) maxpool_backward_kernel(float* dx
                                                                        PoolShape shape, simt::FastDiv columns, simt::FastDiv stride) {
   constexpr int W = T::kVec;
   const int N = shape.N;
-  const std::int64_t c = blockIdx.y;
+  dy += std::int64_t{blockIdx.y} * shape.P * shape.Q * N;
+  argmax += std::int64_t{blockIdx.y} * shape.P * shape.Q * N;
+  dx += std::int64_t{blockIdx.y} * shape.H * shape.W * N;
   for_own_pixels<T>(shape.H * shape.W, [&](int pixel) {
     int w;
     const int h = columns.split(pixel, w);
@@ -65,12 +67,12 @@ __global__ void __launch_bounds__(T::kThreads) maxpool_backward_kernel(float* dx
       simt::Vec<W> sum = zero;
       for (int p = p_begin; p < p_end; ++p) {
         for (int q = q_begin; q < q_end; ++q) {
-          const std::int64_t out = ((c * shape.P + p) * shape.Q + q) * N + n;
+          const std::int64_t out = (std::int64_t{p} * shape.Q + q) * N + n;
           const simt::IntVec<W> here((row - p * shape.stride) * shape.size + column - q * shape.stride);
           sum = sum + select(simt::load<W>(argmax + out) == here, simt::load<W>(dy + out), zero);
         }
       }
-      simt::store<W>(dx + ((c * shape.H + h) * shape.W + w) * N + n, sum);
+      simt::store<W>(dx + std::int64_t{pixel} * N + n, sum);
     }
   });
 }

@@ -55,6 +55,18 @@ SIMT_UNROLL
   __device__ __forceinline__ void set(int i, int x) { v[i] = x; }
 };
 
+/// 32-bit words without a sign, for random numbers.
+template <int W>
+struct WordVec {
+  std::uint32_t v[W];
+  WordVec() = default;
+  __device__ __forceinline__ explicit WordVec(std::uint32_t x) {
+SIMT_UNROLL
+    for (int i = 0; i < W; ++i) v[i] = x;
+  }
+  __device__ __forceinline__ void set(int i, std::uint32_t x) { v[i] = x; }
+};
+
 template <int W>
 struct Vec {
   static constexpr int kWidth = W;
@@ -125,6 +137,23 @@ __device__ __forceinline__ Mask<W> operator==(IntVec<W> a, IntVec<W> b) {
   return map2<Mask<W>, W>(a, b, [](int x, int y) { return x == y; });
 }
 template <int W>
+__device__ __forceinline__ WordVec<W> operator^(WordVec<W> a, WordVec<W> b) {
+  return map2<WordVec<W>, W>(a, b, [](std::uint32_t x, std::uint32_t y) { return x ^ y; });
+}
+template <int W>
+__device__ __forceinline__ Mask<W> operator>=(WordVec<W> a, WordVec<W> b) {
+  return map2<Mask<W>, W>(a, b, [](std::uint32_t x, std::uint32_t y) { return x >= y; });
+}
+/// The low and the high words of a*b.
+template <int W>
+__device__ __forceinline__ void multiply(std::uint32_t a, WordVec<W> b, WordVec<W>& low, WordVec<W>& high) {
+SIMT_UNROLL
+  for (int i = 0; i < W; ++i) {
+    low.v[i] = a * b.v[i];
+    high.v[i] = __umulhi(a, b.v[i]);
+  }
+}
+template <int W>
 __device__ __forceinline__ Mask<W> operator|(Mask<W> a, Mask<W> b) {
   return map2<Mask<W>, W>(a, b, [](bool x, bool y) { return x || y; });
 }
@@ -177,7 +206,7 @@ __device__ __forceinline__ void store(float* p, Vec<W> x) {
 SIMT_UNROLL
   for (int i = 0; i < W; i += 4) *reinterpret_cast<float4*>(p + i) = make_float4(x.v[i], x.v[i + 1], x.v[i + 2], x.v[i + 3]);
 }
-/// The first `count` elements, 0 < count < W; the others are zeros. Any alignment.
+/// The first `count` elements, 0 < count <= W; the others are zeros. Any alignment.
 template <int W>
 __device__ __forceinline__ Vec<W> load_first(const float* p, int count) {
   Vec<W> r;
@@ -190,6 +219,14 @@ __device__ __forceinline__ void store_first(float* p, int count, Vec<W> x) {
 SIMT_UNROLL
   for (int i = 0; i < W; ++i)
     if (i < count) p[i] = x.v[i];
+}
+/// W bytes as floats. Any alignment.
+template <int W>
+__device__ __forceinline__ Vec<W> load_bytes(const std::uint8_t* p) {
+  Vec<W> r;
+SIMT_UNROLL
+  for (int i = 0; i < W; ++i) r.v[i] = static_cast<float>(p[i]);
+  return r;
 }
 template <int W>
 __device__ __forceinline__ IntVec<W> load(const std::uint16_t* p) {

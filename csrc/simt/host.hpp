@@ -121,6 +121,19 @@ struct IntVec {
   friend Mask<W> operator==(IntVec a, IntVec b) { return {a.v == b.v}; }
 };
 
+/// 32-bit words without a sign, for random numbers.
+template <int W>
+struct WordVec {
+  using Native = typename NativeVector<std::uint32_t, W>::type;
+  Native v;
+  WordVec() = default;
+  explicit WordVec(std::uint32_t x) : v(Native{} + x) {}
+  explicit WordVec(Native x) : v(x) {}
+  void set(int i, std::uint32_t x) { v[i] = x; }
+  friend WordVec operator^(WordVec a, WordVec b) { return WordVec(a.v ^ b.v); }
+  friend Mask<W> operator>=(WordVec a, WordVec b) { return {a.v >= b.v}; }
+};
+
 template <int W>
 struct Vec {
   using Native = typename NativeVector<float, W>::type;
@@ -153,7 +166,7 @@ inline void store(float* p, Vec<W> x) {
   std::memcpy(p, &x.v, sizeof x.v);
 }
 
-/// The first `count` elements, 0 < count < W; the others are zeros. Any alignment.
+/// The first `count` elements, 0 < count <= W; the others are zeros. Any alignment.
 template <int W>
 inline Vec<W> load_first(const float* p, int count) {
   Vec<W> r(0.0f);
@@ -164,6 +177,14 @@ inline Vec<W> load_first(const float* p, int count) {
 template <int W>
 inline void store_first(float* p, int count, Vec<W> x) {
   std::memcpy(p, &x.v, static_cast<std::size_t>(count) * sizeof(float));
+}
+
+/// W bytes as floats. Any alignment.
+template <int W>
+inline Vec<W> load_bytes(const std::uint8_t* p) {
+  typename NativeVector<std::uint8_t, W>::type bytes;
+  std::memcpy(&bytes, p, sizeof bytes);
+  return Vec<W>(__builtin_convertvector(bytes, typename Vec<W>::Native));
 }
 
 template <int W>
@@ -199,6 +220,19 @@ inline IntVec<W> select(Mask<W> m, IntVec<W> a, IntVec<W> b) {
   IntVec<W> r;
   r.v = m.v ? a.v : b.v;
   return r;
+}
+
+/// The low and the high words of a*b. Even and odd words are multiplied apart, as wide as their products.
+template <int W>
+inline void multiply(std::uint32_t a, WordVec<W> b, WordVec<W>& low, WordVec<W>& high) {
+  using Wide = typename NativeVector<std::uint64_t, W / 2>::type;
+  constexpr std::uint64_t kLow = 0xffffffffu;
+  Wide words;
+  std::memcpy(&words, &b.v, sizeof words);
+  const Wide even = (words & kLow) * a, odd = (words >> 32) * a;
+  const Wide lows = (even & kLow) | (odd << 32), highs = (even >> 32) | (odd & ~kLow);
+  std::memcpy(&low.v, &lows, sizeof lows);
+  std::memcpy(&high.v, &highs, sizeof highs);
 }
 
 /// f of every element, for functions that have no vector form.
