@@ -233,22 +233,26 @@ def alexnet_one_tower(classes: int = 1000) -> Net:
 
 
 def small(input: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> Net:
-    """An AlexNet for images of 28 to 64 pixels; its initial weights let it learn at once."""
+    """An AlexNet for images of 28 to 64 pixels; 12.7 MFLOP forward for 3×32×32.
+
+    Made to learn in minutes on a CPU: its initial weights, and an LRN that leaves small values as
+    they are (k = 1), keep signals and gradients at about one size from the first step on.
+    """
     return Net(
         "small",
         input=input,
         scale=1 / 64,
         layers=(
-            Conv(32, 5, pad=2),
-            LRN(),
+            Conv(24, 5, pad=2),
+            LRN(k=1.0),
             MaxPool(3, 2),
-            Conv(64, 5, pad=2),
-            LRN(),
+            Conv(48, 3, pad=1),
+            LRN(k=1.0),
             MaxPool(3, 2),
-            Conv(96, 3, pad=1),
+            Conv(64, 3, pad=1),
             Linear(256),
-            Dropout(),
-            Linear(classes, activation="", std=0.01),
+            Dropout(0.3),
+            Linear(classes, activation=""),
         ),
     )
 

@@ -98,6 +98,7 @@ def test_the_papers_towers():
               and isinstance(layer, Conv)}  # fmt: skip
     assert groups == {"conv1": 1, "conv2": 2, "conv3": 1, "conv4": 2, "conv5": 2}
     assert [layer for layer in net.layers if isinstance(layer, LRN)] == [LRN(groups=2)] * 2
+    assert net.layers[0] == Conv(96, 11, stride=4, pad=0, ceil=True, std=0.01)  # not padded by 2
     assert LRN() == LRN(size=5, k=2.0, alpha=1e-4, beta=0.75)
     assert [layer for layer in net.layers if isinstance(layer, Dropout)] == [Dropout(0.5)] * 2
 
