@@ -22,6 +22,7 @@ from tiny import STEPS, records, run
 
 from pyalexnet import train as trainer
 from pyalexnet.checkpoint import Checkpoint, load
+from pyalexnet.data.augmentation import permutation
 from pyalexnet.errors import CheckpointError, DataError, DeviceError, NetError, UserError
 from pyalexnet.layers import Dropout, Linear
 from pyalexnet.model import Model
@@ -198,10 +199,11 @@ def test_more_epochs_and_another_schedule_for_a_finished_run(
 def test_every_image_is_trained_once_an_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train_step, sizes, sums = Model.train_step, [], []
+    train_step, sizes, sums, draws = Model.train_step, [], [], []
 
     def watched(self: Model, images: Any, labels: Any, crops: Any, **more: Any) -> None:
         sizes.append(len(images))
+        draws.append((more["step"], more["seed"], crops.tobytes()))
         sums.extend(images.reshape(len(images), -1).sum(axis=1, dtype=int).tolist())
         train_step(self, images, labels, crops, **more)
 
@@ -212,6 +214,8 @@ def test_every_image_is_trained_once_an_epoch(
     first, second = sums[: tiny.TRAIN], sums[tiny.TRAIN :]
     assert sorted(first) == sorted(second)
     assert first != second
+    assert [draw[:2] for draw in draws] == [(step, 5) for step in range(2 * STEPS)]
+    assert len({crops for _, _, crops in draws}) == len(draws)
 
 
 def test_divergence_stops_with_advice_and_keeps_the_checkpoint(tmp_path: Path) -> None:
@@ -223,6 +227,16 @@ def test_divergence_stops_with_advice_and_keeps_the_checkpoint(tmp_path: Path) -
     assert f"--resume --output {outcome.folder} --rate" in str(caught.value)
     assert path.read_bytes() == before
     assert load(path).progress.epoch == 1
+
+
+def test_divergence_stops_before_the_epoch_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "_LOOK_STEPS", 1)
+    steps: list[int] = []
+    with pytest.raises(Diverged, match="diverged by step 2"):
+        run(tmp_path, rate=1e30, on_step=steps.append)
+    assert steps == [1, 2]
 
 
 def test_divergence_is_not_saved_by_an_interrupt(
@@ -251,14 +265,18 @@ def test_an_image_that_becomes_unreadable_loses_nothing(
     uninterrupted: Outcome, tmp_path: Path
 ) -> None:
     tiny.options(tmp_path)
-    image = tmp_path / "data" / "train" / "red" / "05.png"
+    last_index = int(permutation(5, 1, tiny.TRAIN)[-1])  # of the second epoch
+    label, number = divmod(last_index, tiny.TRAIN // 3)
+    image = tmp_path / "data" / "train" / tiny.CLASSES[label] / f"{3 * number + label:02}.png"
     whole = image.read_bytes()
 
     def damage() -> None:
         image.write_bytes(whole[:50])
 
-    with pytest.raises(DataError, match=r"05\.png.*--skip-bad-images leaves.*--resume --output"):
+    message = rf"{image.name}.*--skip-bad-images leaves.*--resume --output"
+    with pytest.raises(DataError, match=message):
         run(tmp_path, on_step=at_step(STEPS, damage))
+    assert load(tmp_path / "run" / "last.safetensors").progress.step == 2 * STEPS - 1
     image.write_bytes(whole)
     assert_same_end(trainer.train(output=str(tmp_path / "run"), resume=True), uninterrupted)
 
