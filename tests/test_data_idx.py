@@ -55,7 +55,7 @@ ZIPPED = gzip.compress(GOOD)
         (GOOD[:4] + b"\xff" * 12 + GOOD[16:], "only 9408 bytes after the header"),
         (GOOD[:4] + bytes(12), "holds no values"),
         (ZIPPED[: len(ZIPPED) // 2], "truncated; expected a whole gzip file"),
-        (ZIPPED[:100] + b"\xff" * 50 + ZIPPED[150:], "cannot be read"),
+        (ZIPPED[:10] + b"\xff" * 50 + ZIPPED[60:], "cannot be read: .*invalid block type"),
         (ZIPPED[:-8] + bytes(4) + ZIPPED[-4:], "CRC"),
     ],
 )

@@ -70,12 +70,12 @@ def draw(seed: int, split: str, start: int, stop: int) -> NDArray[np.uint8]:
     image, shape_colour, second_colour = _background(numbers, x, y)
 
     # Into the shape's own frame, where its radius is 1.
-    radius = SIZE * numbers.between(0.22, 0.46)
+    radius = SIZE * numbers.between(0.24, 0.46)
     room = SIZE / 2 - radius
     u = x - room * numbers.between(-1, 1)
     v = y - room * numbers.between(-1, 1)
     u, v = _turn(u, v, numbers.between(0, 2 * math.pi))
-    stretch = numbers.between(0.88, 1.14) * radius
+    stretch = numbers.between(0.9, 1.11) * radius
     u, v = u / stretch, v * (stretch / (radius * radius))
 
     distance = np.empty_like(u)
@@ -84,10 +84,11 @@ def draw(seed: int, split: str, start: int, stop: int) -> NDArray[np.uint8]:
         distance[chosen] = shape(u[chosen], v[chosen])
     cover = np.clip(0.5 - distance * radius, 0, 1)
 
-    texture = _texture(numbers, noise, u * radius, v * radius)
+    # The texture goes only part of the way to the second colour: it must not outdo the outline.
+    texture = numbers.between(0.3, 0.8) * _texture(numbers, noise, u * radius, v * radius)
     inside = shape_colour + texture[:, None] * (second_colour - shape_colour)
     image += cover[:, None] * (inside - image)
-    image += numbers.between(0, 30)[..., None] * (noise - np.float32(0.5))
+    image += numbers.between(0, 24)[..., None] * (noise - np.float32(0.5))
     pixels = np.clip(image, 0, 255).astype(np.uint8)
     return pixels.transpose(0, 2, 1).reshape(-1, SIZE, SIZE, 3)
 
@@ -121,8 +122,12 @@ def _turn(x: Array, y: Array, angle: Array) -> tuple[Array, Array]:
 
 
 def _background(numbers: _Numbers, x: Array, y: Array) -> tuple[Array, Array, Array]:
-    """Paint a gradient, blobs and lines: (n, 3, P); and two colours unlike it: (n, 3, 1) each."""
-    start, end = (numbers.between(0, 255, 3)[..., None] for _ in range(2))
+    """Paint a gradient, blobs and lines: (n, 3, P); and two colours unlike it: (n, 3, 1) each.
+
+    The gradient is rather dark, so that most shapes are brighter, as lit things are: with any
+    colour on any other, a net takes longer to find its first outlines.
+    """
+    start, end = (numbers.between(10, 160, 3)[..., None] for _ in range(2))
     slope, _ = _turn(x, y, numbers.between(0, 2 * math.pi))
     along = np.clip(0.5 + slope * numbers.between(0.01, 0.05), 0, 1)
     image = start + along[:, None] * (end - start)
@@ -135,11 +140,11 @@ def _background(numbers: _Numbers, x: Array, y: Array) -> tuple[Array, Array, Ar
     for _ in range(_BLOBS):
         u = (x - numbers.between(-16, 16)) / numbers.between(3, 9)
         v = (y - numbers.between(-16, 16)) / numbers.between(3, 9)
-        paint(numbers.between(0, 0.8) * np.exp(-(u * u + v * v)))
+        paint(numbers.between(0, 0.6) * np.exp(-(u * u + v * v)))
     for _ in range(_LINES):
         across, _ = _turn(x, y, numbers.between(0, 2 * math.pi))
         away = np.abs(across - numbers.between(-16, 16))
-        paint(numbers.between(0, 0.8) * np.clip(numbers.between(0.6, 1.4) - away, 0, 1))
+        paint(numbers.between(0, 0.6) * np.clip(numbers.between(0.6, 1.4) - away, 0, 1))
 
     # Of a few random colours, the two farthest from the gradient's ends and middle.
     colours = np.stack([numbers.between(0, 255, 3) for _ in range(6)], axis=1)  # (n, 6, 3)
@@ -211,11 +216,13 @@ def _crescent(x: Array, y: Array) -> Array:
 
 
 def _heart(x: Array, y: Array) -> Array:
-    """A square on its corner, and a disc on each of its upper edges."""
-    u, v = (y + x + 0.12) * 0.707107, (y - x + 0.12) * 0.707107
-    square = np.maximum(np.abs(u), np.abs(v))
-    discs = np.minimum(_length(u - 0.52, v), _length(u, v - 0.52))
-    return np.minimum(square, discs) - 0.52
+    """Two bars that meet at a right angle below, with rounded ends above."""
+    u, v = (y + x + 0.26) * 0.707107, (y - x + 0.26) * 0.707107
+    across, along = np.minimum(u, v), np.maximum(u, v)
+    sides = np.maximum(np.abs(across), -along) - 0.44
+    ends = _length(across, along - 0.64) - 0.44
+    distance: Array = np.minimum(np.maximum(sides, along - 0.64), ends)
+    return distance
 
 
 def _arrow(x: Array, y: Array) -> Array:
