@@ -1,6 +1,8 @@
 // The tiles of the matrix product for each target.
 #pragma once
 
+#include <type_traits>
+
 #include "tiles.cuh"
 
 namespace pyalexnet {
@@ -47,56 +49,81 @@ struct GpuPlainTile : GpuTile {
 };
 
 /// Few, fat threads: each has a register tile as large as the vector registers hold and works long between barriers.
-template <int kThreadRows_, int kThreadVecs_>
+template <int kThreadRows_, int kThreadsDown_, int kCols_>
 struct HostGemmTile {
   static constexpr int kVec = kHostVec;
-  static constexpr int kThreadRows = kThreadRows_, kThreadVecs = kThreadVecs_;
+  static constexpr int kThreadRows = kThreadRows_, kThreadVecs = 2;
   static constexpr int kRowGroup = kThreadRows, kVecGroup = kThreadVecs;
-  static constexpr int kThreadsDown = 16, kThreadsAcross = 128 / (kThreadVecs_ * kHostVec);
+  static constexpr int kThreadsDown = kThreadsDown_, kThreadsAcross = kCols_ / (kThreadVecs * kVec);
   // Consecutive threads share the columns, whose slice then stays in the first-level cache.
   static constexpr int kLanesDown = kThreadsDown, kLanesAcross = kThreadsAcross;
   static constexpr int kThreads = kThreadsDown * kThreadsAcross;
-  static constexpr int kRows = kThreadRows * kThreadsDown, kCols = kThreadVecs * kVec * kThreadsAcross;
+  static constexpr int kRows = kThreadRows * kThreadsDown, kCols = kCols_;
   static constexpr int kDepth = 128, kBuffers = 2, kPad = 16;
   static constexpr bool kRegisters = false, kAsyncCopies = true, kSkipsEdges = true;
   static constexpr int kBlocksPerSm = 1;
   static constexpr int kSplitTarget = 16;
 };
 
-#if defined(__AVX512F__) || defined(__aarch64__)  // 32 vector registers: 24 accumulators
-using HostTile = HostGemmTile<12, 2>;
-using HostTileOfEights = HostGemmTile<8, 2>;
-#else  // 16 vector registers: 12 accumulators
-using HostTile = HostGemmTile<6, 2>;
-using HostTileOfEights = HostGemmTile<4, 2>;
-#endif
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kHostThreadRows = 12;  // 32 vector registers: 24 accumulators
+#else
+constexpr int kHostThreadRows = 6;  // 16 vector registers: 12 accumulators
 #endif
 
-/// Calls f with every tile that with_gemm_tile may choose.
+/// A block's shape on the host: square; flat for few rows, tall for few columns, where most threads of a square would have nothing to
+/// do but wait for each other.
+template <int kThreadRows>
+using HostSquare = HostGemmTile<kThreadRows, 16, 128>;
+template <int kThreadRows>
+using HostFlat = HostGemmTile<kThreadRows, 4, 256>;
+template <int kThreadRows>
+using HostTall = HostGemmTile<kThreadRows, 16, 32>;
+
+/// Calls f with the host's tile for a product of this size.
 template <class F>
-void for_each_gemm_tile(F f) {
+void with_host_tile(int rows, int columns, F f) {
+  const auto with_rows = [&](auto constant) {
+    constexpr int kThreadRows = decltype(constant)::value;
+    if (columns <= HostTall<kThreadRows>::kCols) return f(HostTall<kThreadRows>{});
+    if (rows <= HostFlat<kThreadRows>::kRows) return f(HostFlat<kThreadRows>{});
+    f(HostSquare<kThreadRows>{});
+  };
+  constexpr int kLarge = kHostThreadRows, kSmall = kLarge * 2 / 3;
+  // The larger register tile is faster by a twentieth, unless its last threads have little to do.
+  if (simt::round_up(rows, kLarge) * 19 <= simt::round_up(rows, kSmall) * 20)
+    with_rows(std::integral_constant<int, kLarge>{});
+  else
+    with_rows(std::integral_constant<int, kSmall>{});
+}
+#endif
+
+/// Calls f with every tile that a product of this size may be computed with, whatever the Execution.
+template <class F>
+void for_each_gemm_tile(int rows, int columns, F f) {
   f(GpuTile{});
-#if !defined(__CUDACC__)
-  f(HostTile{});
-  f(HostTileOfEights{});
+#if defined(__CUDACC__)
+  static_cast<void>(rows), static_cast<void>(columns);
+#else
+  with_host_tile(rows, columns, f);
 #endif
 }
 
-/// Calls f with the tile to use for a product of this many rows.
+/// Calls f with the tile to use for a product of this size.
 template <class F>
-void with_gemm_tile(int rows, F f) {
+void with_gemm_tile(int rows, int columns, F f) {
 #if defined(__CUDACC__)
-  static_cast<void>(rows);
+  static_cast<void>(rows), static_cast<void>(columns);
   f(GpuTile{});
 #else
-  using simt::Tiles;
-  const Tiles tiles = simt::execution().tiles;
-  if (tiles == Tiles::kGpu) return f(GpuTile{});
-  if (tiles == Tiles::kGpuPlainLoads) return f(GpuPlainTile{});
-  // The larger register tile wins unless its last threads would have little to do.
-  const int large = simt::round_up(rows, HostTile::kThreadRows), small = simt::round_up(rows, HostTileOfEights::kThreadRows);
-  if (large * 19 <= small * 20) return f(HostTile{});
-  f(HostTileOfEights{});
+  switch (simt::execution().tiles) {
+    case simt::Tiles::kGpu:
+      return f(GpuTile{});
+    case simt::Tiles::kGpuPlainLoads:
+      return f(GpuPlainTile{});
+    case simt::Tiles::kHost:
+      return with_host_tile(rows, columns, f);
+  }
 #endif
 }
 

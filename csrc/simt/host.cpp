@@ -12,7 +12,7 @@
 
 namespace simt {
 
-__thread Here here __attribute__((tls_model("initial-exec")));
+__thread Here here;
 
 Execution& execution() {
   static Execution current;

@@ -59,8 +59,9 @@ struct Here {
   unsigned linear_thread = 0;
   std::byte* shared = nullptr;
 };
-// __thread: initialised at compile time, so that no access has to look whether that was done.
-extern __thread Here here __attribute__((tls_model("initial-exec")));
+// __thread: initialised at compile time, so that no access has to look whether that was done. Hidden: the address is worked out once
+// for a function. (A faster TLS model would move all the module's __shared__ arrays into glibc's small static reserve.)
+extern __thread Here here __attribute__((visibility("hidden")));
 
 /// Waits for the block's other threads.
 void barrier();

@@ -14,7 +14,7 @@ constexpr unsigned kMaxThreads = 40;  // more than a warp
 // Mapping   a thread has an element; all of a block share static shared memory, two barriers a round
 // Cost      log2(blockDim.x) additions an element
 __global__ void prefix_sum_kernel(std::int32_t* out, const std::int32_t* in) {
-  __shared__ std::int32_t sums[kMaxThreads];
+  __shared__ std::int32_t sums[12 * 1024];  // 48 KiB, all that CUDA grants to static shared memory
   const unsigned t = threadIdx.x;
   sums[t] = in[blockIdx.x * blockDim.x + t];
   for (unsigned distance = 1; distance < blockDim.x; distance *= 2) {
