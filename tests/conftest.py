@@ -18,20 +18,30 @@ def rng(request: pytest.FixtureRequest) -> np.random.Generator:
 
 
 @pytest.fixture
-def fresh_memory_is_nan(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fills what `empty` allocates, so that an element that no kernel writes cannot pass."""
-    empty = HostDevice.empty
+def guarded_memory(monkeypatch: pytest.MonkeyPatch):
+    """Makes `empty` give memory full of NaN with more of it on both sides.
 
-    def poisoned(self, shape, dtype=np.float32):
-        array = empty(self, shape, dtype)
-        array.reshape(-1).view(np.uint8)[...] = 0xFF
-        return array
+    An element that no kernel writes cannot pass then, nor a write beyond an array's end.
+    """
+    empty, guard = HostDevice.empty, 256
+    memories = []
 
-    monkeypatch.setattr(HostDevice, "empty", poisoned)
+    def guarded(self, shape, dtype=np.float32):
+        dtype = np.dtype(dtype)
+        size = int(np.prod(shape)) * dtype.itemsize
+        memory = empty(self, (size + 2 * guard,), np.uint8)
+        memory.fill(0xFF)
+        memories.append(memory)
+        return memory[guard : guard + size].view(dtype).reshape(shape)
+
+    monkeypatch.setattr(HostDevice, "empty", guarded)
+    yield
+    for memory in memories:
+        assert (memory[:guard] == 0xFF).all() and (memory[-guard:] == 0xFF).all()
 
 
 @pytest.fixture(params=["host", "gpu"])
-def tiles(request: pytest.FixtureRequest, fresh_memory_is_nan: None):
+def tiles(request: pytest.FixtureRequest, guarded_memory: None):
     """Runs the test with the CPU's tiles, then with the GPU's."""
     with checks.execution(tiles=request.param):
         yield request.param
