@@ -149,20 +149,26 @@ def _train_parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("what").add_argument
     add("--net", help=f"{', '.join(nets.NAMES)} or a .json file (default: small)")
     add("--data", help=f"{_DATA} (default: shapes)")
-    add("--image-size", type=int, help="stored size of a folder's images (default: 64 or 256)")
+    add(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="rows and columns that a folder's images are brought to (default: 64 for the small "
+        "net, else 256)",
+    )
     add("--seed", type=int, help="of all that is random (default: 0)")
 
     add = parser.add_argument_group("how").add_argument
     add("--batch", type=int, help="images a step (default: 128)")
-    add("--epochs", type=int, help="(default: 12 for the small net, else 90)")
-    add("--rate", type=float, help="learning rate of the weights (default: 0.01)")
+    add("--epochs", type=int, help="(default: 8 for the small net, else 90)")
+    add("--rate", type=float, help="of the weights (default: 0.02 for the small net, else 0.01)")
     add("--bias-rate", type=float, help="that of the biases (default: twice the weights')")
     add("--momentum", type=float, help="(default: 0.9)")
     add("--decay", type=float, help="weight decay (default: 0.0005)")
     add(
         "--schedule",
         help="constant; stall:N, rate ÷10 when N epochs have not lowered the validation error; "
-        "epochs:A,B,…, rate ÷10 after these (default: epochs:9,11 for the small net, else stall:5)",
+        "epochs:A,B,…, rate ÷10 after these (default: epochs:6,7 for the small net, else stall:5)",
     )
     add("--dropout", type=float, metavar="P", help="of all dropout layers (default: the net's)")
     add(
@@ -175,9 +181,10 @@ def _train_parser() -> argparse.ArgumentParser:
     switch = argparse.BooleanOptionalAction
     add("--mirror", action=switch, help="mirror half of the images (default: not digits)")
 
-    add = parser.add_argument_group("run").add_argument
+    run = parser.add_argument_group("run")
+    add = run.add_argument
     add("--output", metavar="DIR", help="folder to write to (default: runs/<data>-<net>)")
-    former = parser.add_mutually_exclusive_group()
+    former = run.add_mutually_exclusive_group()
     former.add_argument(
         "--resume",
         action="store_true",
@@ -191,21 +198,21 @@ def _train_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="measure the checkpoints in the output folder; train nothing",
     )
-    _add_device(parser)
-    _add_reading(parser)
+    _add_device(run)
+    _add_reading(run)
     add("--progress", action=switch, help="show how an epoch goes on (default: yes)")
     add("--magnitudes", action=switch, help="print mean |w| and |Δw| each epoch (default: yes)")
     return parser
 
 
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_device(group: argparse._ActionsContainer) -> None:
+    add = group.add_argument
     add("--devices", help="host, cuda:0, … or auto: a GPU if one can be used (default: auto)")
     add("--threads", type=int, help="threads of the host's kernels (default: all cores)")
 
 
-def _add_reading(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _add_reading(group: argparse._ActionsContainer) -> None:
+    add = group.add_argument
     add("--workers", type=int, help="threads that read images (default: 2)")
     add(
         "--skip-bad-images",

@@ -187,13 +187,13 @@ class Trainer:
         else:
             self.net = checkpoint.net
         self.options = options.resolved(self.net, self.data)
-        assert self.options.epochs is not None and self.options.schedule is not None
-        self.epochs = self.options.epochs
+        assert self.options.epochs and self.options.schedule and self.options.rate is not None
+        self.epochs, rate = self.options.epochs, self.options.rate
         if checkpoint is not None:
             checkpoints.check_net(folder / LAST, checkpoint.net, self.net)
             self._check_same_data(checkpoint)
         self.model = Model(self.net, self.device, self.options.batch, self.options.seed)
-        rate, bias_rate = self.options.rate, self.options.bias_rate
+        bias_rate = self.options.bias_rate
         self.sgd = optim.SGD(
             self.model,
             rate=rate,
@@ -397,7 +397,7 @@ class Trainer:
 
     def _diverged(self) -> Diverged:
         last = self.folder / LAST
-        rate = self.options.rate
+        rate = self.sgd.rate
         advice = (
             f"training diverged by step {self.progress.step:,}: the loss or a weight is not a "
             f"finite number. Try a lower --rate (it was {rate:g}), such as {rate / 10:g}, or "
