@@ -68,7 +68,11 @@ class Bench:
         x, dy, y = self.ours(c, h, w, n), self.ours(k, p, q, n), self.ours(k, p, q, n)
         weight = self.ours(c // layer.groups, layer.size, layer.size, k)
         bias, dx, dw = self.ours(k), self.ours(c, h, w, n), self.device.empty(weight.shape)
-        options = {"stride": layer.stride, "pad": layer.pad, "groups": layer.groups}
+        options: dict[str, Any] = {
+            "stride": layer.stride,
+            "pad": layer.pad,
+            "groups": layer.groups,
+        }
         floats = ops.conv_workspace(self.device, x.shape, weight.shape, dy.shape, layer.groups)
         workspace = self.device.empty((max(1, floats),))
         border = 3 if layer.ceil else 0  # the paper's implicit border, which PyTorch must be given
@@ -167,7 +171,7 @@ class Bench:
         """Forward and backward, as `lrn`."""
         out = layer.output_shape(shape)
         x, dx = self.ours(*shape, self.batch), self.ours(*shape, self.batch)
-        options = {"size": layer.size, "stride": layer.stride}
+        options: dict[str, Any] = {"size": layer.size, "stride": layer.stride}
         y, argmax = ops.maxpool_forward(x, **options)
         dy = self.ours(*out, self.batch)
         tx = self.peers(self.batch, *shape).requires_grad_()

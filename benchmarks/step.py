@@ -11,7 +11,6 @@ then each runs alone in a process of its own for its peak memory.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,11 +90,8 @@ def run_alone(args: argparse.Namespace) -> None:
         run = torch_step(args.device, args.batch, args.channels_last)
     for _ in range(2):
         run()
-    if args.device == "host":
-        kilobyte = 1 if sys.platform == "darwin" else 1024
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobyte / 1e9)
-    elif args.alone == "ours":
-        print(devices.get(args.device).memory_used() / 1e9)
+    if args.alone == "ours" or args.device == "host":
+        print(devices.get(args.device).peak_memory() / 1e9)
     else:
         import torch
 

@@ -436,6 +436,8 @@ void bind_execution(py::module_& m) {
 #if defined(PYALEXNET_CUDA)
 PYBIND11_MODULE(_cuda, m) {
   m.attr("TARGET") = "cuda";
+  m.def("device_count", &pyalexnet::device_count);
+  m.def("device_error", &pyalexnet::device_error);
 #else
 PYBIND11_MODULE(_host, m) {
   m.attr("TARGET") = "host";

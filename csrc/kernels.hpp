@@ -17,6 +17,10 @@ using StreamHandle = void*;
 int images_multiple();
 std::map<std::string, std::string> build_info();
 
+/// CUDA's build only: how many GPUs the driver has, and why there is none (empty when there is nothing wrong).
+int device_count();
+std::string device_error();
+
 enum class Activation { kNone, kRelu, kTanh };
 
 /// A convolution's sizes: x (C, H, W, N), w (C/G, R, S, K), y (K, P, Q, N). P and Q are given, so that floor and ceil sizes are

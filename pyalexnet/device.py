@@ -9,7 +9,10 @@ from __future__ import annotations
 import functools
 import importlib
 import re
+import resource
+import sys
 from abc import ABC, abstractmethod
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -78,6 +81,10 @@ class Device(ABC):
     def synchronize(self) -> None:
         """Waits until all queued work has been done."""
 
+    @abstractmethod
+    def peak_memory(self) -> int:
+        """Bytes that this process has needed at most: resident (host), or held from the GPU."""
+
     def upload(self, host: npt.ArrayLike) -> Array:
         """A copy of a NumPy array on this device, with the same shape and dtype."""
         source = np.asarray(host)
@@ -96,7 +103,15 @@ class HostDevice(Device):
         try:
             self.lib = importlib.import_module("pyalexnet._host")
         except ImportError as error:
-            raise DeviceError(f"the extension pyalexnet._host does not load: {error}") from error
+            source = Path(__file__).parent.parent / "setup.py"
+            advice = (
+                f"; {source.parent} is the source folder, where nothing has been built: "
+                "run 'pip install .' and start from another folder, or 'pip install -e .'"
+            )
+            raise DeviceError(
+                f"the extension pyalexnet._host does not load: {error}"
+                + (advice if source.exists() else "")
+            ) from error
         self.images_multiple = self.lib.IMAGES_MULTIPLE
 
     def run(self, kernel: str, *args: Any) -> None:
@@ -126,6 +141,10 @@ class HostDevice(Device):
 
     def synchronize(self) -> None:
         pass
+
+    def peak_memory(self) -> int:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class CudaDevice(Device):
@@ -173,6 +192,13 @@ class CudaDevice(Device):
 
     def synchronize(self) -> None:
         self._stream.synchronize()
+
+    def peak_memory(self) -> int:
+        import cupy
+
+        with self._device:
+            # CuPy's pool gives nothing back by itself, so that what it holds is the peak.
+            return int(cupy.get_default_memory_pool().total_bytes())  # type: ignore[attr-defined]
 
 
 def cuda_problem(index: int = 0) -> str:

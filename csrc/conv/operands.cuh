@@ -203,11 +203,11 @@ class GradientPatches {
   __device__ __forceinline__ Source source(const Entry& entry, const Step& step) const {
     int p = entry.row - step.row, q = entry.column - step.column;
     bool inside = p >= 0 && q >= 0;
-    if (stride_ > 1) {
+    if (inside && stride_ > 1) {
       int p_rest, q_rest;
       p = by_stride_.split(p, p_rest);
       q = by_stride_.split(q, q_rest);
-      inside = inside && p_rest == 0 && q_rest == 0;
+      inside = p_rest == 0 && q_rest == 0;
     }
     inside = inside && p < rows_ && q < columns_;
     const std::int64_t at = inside ? (std::int64_t{p} * columns_ + q) * images_ + entry.image : 0;

@@ -6,7 +6,7 @@
 #define SIMT_PRAGMA(text) _Pragma(#text)
 #define SIMT_UNROLL SIMT_PRAGMA(unroll)
 #define SIMT_HOT_LOOP __device__ __forceinline__
-#define SIMT_UNROLL_LOOP SIMT_PRAGMA(unroll)
+#define SIMT_UNROLL_LOOP SIMT_PRAGMA(unroll 2)
 
 namespace simt {
 
@@ -48,7 +48,7 @@ struct IntVec {
   int v[W];
   IntVec() = default;
   __device__ __forceinline__ explicit IntVec(int x) {
-SIMT_UNROLL
+    SIMT_UNROLL
     for (int i = 0; i < W; ++i) v[i] = x;
   }
   __device__ __forceinline__ int operator[](int i) const { return v[i]; }
@@ -61,7 +61,7 @@ struct WordVec {
   std::uint32_t v[W];
   WordVec() = default;
   __device__ __forceinline__ explicit WordVec(std::uint32_t x) {
-SIMT_UNROLL
+    SIMT_UNROLL
     for (int i = 0; i < W; ++i) v[i] = x;
   }
   __device__ __forceinline__ void set(int i, std::uint32_t x) { v[i] = x; }
@@ -73,7 +73,7 @@ struct Vec {
   float v[W];
   Vec() = default;
   __device__ __forceinline__ explicit Vec(float x) {
-SIMT_UNROLL
+    SIMT_UNROLL
     for (int i = 0; i < W; ++i) v[i] = x;
   }
   __device__ __forceinline__ float operator[](int i) const { return v[i]; }
@@ -84,14 +84,14 @@ SIMT_UNROLL
 template <int W, class F>
 __device__ __forceinline__ Vec<W> map(Vec<W> a, F f) {
   Vec<W> r;
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; ++i) r.v[i] = f(a.v[i]);
   return r;
 }
 template <class R, int W, class A, class F>
 __device__ __forceinline__ R map2(const A& a, const A& b, F f) {
   R r;
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; ++i) r.v[i] = f(a.v[i], b.v[i]);
   return r;
 }
@@ -147,7 +147,7 @@ __device__ __forceinline__ Mask<W> operator>=(WordVec<W> a, WordVec<W> b) {
 /// The low and the high words of a*b.
 template <int W>
 __device__ __forceinline__ void multiply(std::uint32_t a, WordVec<W> b, WordVec<W>& low, WordVec<W>& high) {
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; ++i) {
     low.v[i] = a * b.v[i];
     high.v[i] = __umulhi(a, b.v[i]);
@@ -168,14 +168,14 @@ __device__ __forceinline__ Vec<W> fma(float a, Vec<W> b, Vec<W> c) {
 template <int W>
 __device__ __forceinline__ Vec<W> fma(Vec<W> a, Vec<W> b, Vec<W> c) {
   Vec<W> r;
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; ++i) r.v[i] = fmaf(a.v[i], b.v[i], c.v[i]);
   return r;
 }
 template <int W, class V>
 __device__ __forceinline__ V select(Mask<W> m, V a, V b) {
   V r;
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; ++i) r.v[i] = m.v[i] ? a.v[i] : b.v[i];
   return r;
 }
@@ -193,7 +193,7 @@ template <int W>
 __device__ __forceinline__ Vec<W> load(const float* p) {
   static_assert(W % 4 == 0, "a GPU loads float4s");
   Vec<W> r;
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; i += 4) {
     const float4 q = *reinterpret_cast<const float4*>(p + i);
     r.v[i] = q.x, r.v[i + 1] = q.y, r.v[i + 2] = q.z, r.v[i + 3] = q.w;
@@ -203,20 +203,20 @@ SIMT_UNROLL
 template <int W>
 __device__ __forceinline__ void store(float* p, Vec<W> x) {
   static_assert(W % 4 == 0, "a GPU stores float4s");
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; i += 4) *reinterpret_cast<float4*>(p + i) = make_float4(x.v[i], x.v[i + 1], x.v[i + 2], x.v[i + 3]);
 }
 /// The first `count` elements, 0 < count <= W; the others are zeros. Any alignment.
 template <int W>
 __device__ __forceinline__ Vec<W> load_first(const float* p, int count) {
   Vec<W> r;
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; ++i) r.v[i] = i < count ? p[i] : 0.0f;
   return r;
 }
 template <int W>
 __device__ __forceinline__ void store_first(float* p, int count, Vec<W> x) {
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; ++i)
     if (i < count) p[i] = x.v[i];
 }
@@ -224,7 +224,7 @@ SIMT_UNROLL
 template <int W>
 __device__ __forceinline__ Vec<W> load_bytes(const std::uint8_t* p) {
   Vec<W> r;
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; ++i) r.v[i] = static_cast<float>(p[i]);
   return r;
 }
@@ -246,14 +246,13 @@ __device__ __forceinline__ void store(std::uint16_t* p, IntVec<W> x) {
 /// Transposes W vectors of W: on a GPU this only renames registers.
 template <int W>
 __device__ __forceinline__ void transpose(Vec<W> (&rows)[W]) {
-SIMT_UNROLL
-  for (int i = 0; i < W; ++i)
-SIMT_UNROLL
-    for (int j = i + 1; j < W; ++j) {
-      const float t = rows[i].v[j];
-      rows[i].v[j] = rows[j].v[i];
-      rows[j].v[i] = t;
-    }
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) SIMT_UNROLL
+  for (int j = i + 1; j < W; ++j) {
+    const float t = rows[i].v[j];
+    rows[i].v[j] = rows[j].v[i];
+    rows[j].v[i] = t;
+  }
 }
 
 // --- asynchronous copies (sm_80 and newer): the data goes to shared memory without passing through registers ---
@@ -267,7 +266,7 @@ SIMT_UNROLL
 /// Copies W floats, W a multiple of 4, both addresses multiples of 16 bytes; complete after copy_async_wait() and a barrier.
 template <int W>
 __device__ __forceinline__ void copy_async(float* shared, const float* global) {
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; i += 4) {
 #if SIMT_HAS_ASYNC_COPIES
     const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared + i));

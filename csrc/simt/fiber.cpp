@@ -7,7 +7,7 @@
 #include <new>
 
 #if defined(__SANITIZE_ADDRESS__)
-#include <sanitizer/common_interface_defs.h>
+#include <sanitizer/asan_interface.h>
 #endif
 #if defined(__SANITIZE_THREAD__)
 #include <sanitizer/tsan_interface.h>
@@ -114,6 +114,10 @@ Fiber::~Fiber() {
   if (mapping_ == nullptr) return;
 #if defined(__SANITIZE_THREAD__)
   __tsan_destroy_fiber(tsan_fiber_);
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+  // Whoever maps this address next must not find the red zones of frames that were never left.
+  __asan_unpoison_memory_region(stack_bottom_, stack_bytes_);
 #endif
   munmap(mapping_, kGuardBytes + kStackBytes);
 }

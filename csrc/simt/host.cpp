@@ -1,6 +1,4 @@
 // Runs the blocks of a grid: each on one worker, its threads as fibers that take turns.
-#include "simt/simt.cuh"
-
 #include <algorithm>
 #include <memory>
 #include <new>
@@ -8,6 +6,7 @@
 #include <vector>
 
 #include "simt/fiber.hpp"
+#include "simt/simt.cuh"
 #include "simt/thread_pool.hpp"
 
 namespace simt {
@@ -95,9 +94,9 @@ class BlockRunner {
 
   struct Thread {
     State state = State::kNew;
-    unsigned mask = 0;        // the lanes that it waits for, in kAtWarp
+    unsigned mask = 0;  // the lanes that it waits for, in kAtWarp
     uint3 index{0, 0, 0};
-    Fiber* fiber = nullptr;   // where it waits
+    Fiber* fiber = nullptr;  // where it waits
   };
 
   struct Warp {
@@ -196,9 +195,9 @@ class BlockRunner {
       return std::to_string(std::count_if(threads_.begin(), threads_.end(), [&](const Thread& t) { return t.state == state; }));
     };
     const std::string what = "a kernel is stuck in block (" + std::to_string(here.block.x) + ", " + std::to_string(here.block.y) + ", " +
-                             std::to_string(here.block.z) + "): of " + std::to_string(count_) + " threads " +
-                             waiting(State::kAtBarrier) + " wait at __syncthreads, " + waiting(State::kAtWarp) +
-                             " at a warp operation and " + waiting(State::kDone) + " have ended";
+                             std::to_string(here.block.z) + "): of " + std::to_string(count_) + " threads " + waiting(State::kAtBarrier) +
+                             " wait at __syncthreads, " + waiting(State::kAtWarp) + " at a warp operation and " + waiting(State::kDone) +
+                             " have ended";
     // The waiting fibers cannot be unwound; kernels own nothing, so their stacks are simply dropped.
     idle_.clear();
     fibers_.clear();
@@ -284,7 +283,7 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, void (*body)(void
                   static_cast<unsigned>(i / grid.x / grid.y)};
     here.shared = w.reserve(shared_bytes);
     // A GPU's shared memory holds what the last block left: NaNs show who reads before anyone has written.
-    if (!sequence.empty()) std::memset(here.shared, 0xff, shared_bytes);
+    if (!sequence.empty() && shared_bytes > 0) std::memset(here.shared, 0xff, shared_bytes);
     w.runner.run(block, static_cast<std::uint64_t>(i), body, context);
   });
 }

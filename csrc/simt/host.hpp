@@ -240,7 +240,7 @@ inline void multiply(std::uint32_t a, WordVec<W> b, WordVec<W>& low, WordVec<W>&
 template <int W, class F>
 inline Vec<W> map(Vec<W> x, F f) {
   Vec<W> r;
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int i = 0; i < W; ++i) r.v[i] = f(x.v[i]);
   return r;
 }
@@ -267,14 +267,14 @@ inline Vec<W> inverse_three_quarters(Vec<W> x, Vec<W>& inverse) {
 template <int W>
 inline void transpose(Vec<W> (&rows)[W]) {
   typename Mask<W>::Native low, high;
-SIMT_UNROLL
+  SIMT_UNROLL
   for (int half = W / 2; half > 0; half /= 2) {
-SIMT_UNROLL
+    SIMT_UNROLL
     for (int i = 0; i < W; ++i) {
       low[i] = (i & half) ? W + (i ^ half) : i;
       high[i] = (i & half) ? W + i : (i ^ half);
     }
-SIMT_UNROLL
+    SIMT_UNROLL
     for (int i = 0; i < W; ++i) {
       if (i & half) continue;
       const auto a = rows[i].v, b = rows[i | half].v;
