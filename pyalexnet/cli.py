@@ -160,7 +160,7 @@ def _train_parser() -> argparse.ArgumentParser:
 
     add = parser.add_argument_group("how").add_argument
     add("--batch", type=int, help="images a step (default: 128)")
-    add("--epochs", type=int, help="(default: 8 for the small net, else 90)")
+    add("--epochs", type=int, help="(default: 7 for the small net, else 90)")
     add("--rate", type=float, help="of the weights (default: 0.02 for the small net, else 0.01)")
     add("--bias-rate", type=float, help="that of the biases (default: twice the weights')")
     add("--momentum", type=float, help="(default: 0.9)")
@@ -168,7 +168,7 @@ def _train_parser() -> argparse.ArgumentParser:
     add(
         "--schedule",
         help="constant; stall:N, rate ÷10 when N epochs have not lowered the validation error; "
-        "epochs:A,B,…, rate ÷10 after these (default: epochs:6,7 for the small net, else stall:5)",
+        "epochs:A,B,…, rate ÷10 after these (default: epochs:6 for the small net, else stall:5)",
     )
     add("--dropout", type=float, metavar="P", help="of all dropout layers (default: the net's)")
     add(

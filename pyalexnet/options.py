@@ -125,9 +125,9 @@ class Options:
         small = self.net == "small"
         room = min(dataset.train.shape[0] - net.input[1], dataset.train.shape[1] - net.input[2])
         decided: dict[str, Any] = {
-            "epochs": 8 if small else 90,
+            "epochs": 7 if small else 90,
             "rate": 0.02 if small else 0.01,
-            "schedule": "epochs:6,7" if small else "stall:5",
+            "schedule": "epochs:6" if small else "stall:5",
             # Images of the net's size have no room to move in, so they get a little.
             "crop_pad": net.input[1] // 16 if room == 0 else 0,
             "mirror": dataset.mirror,
