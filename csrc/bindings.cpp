@@ -22,11 +22,9 @@ namespace {
 #if defined(PYALEXNET_CUDA)
 constexpr const char* kInterface = "__cuda_array_interface__";
 constexpr const char* kKindOfArray = "a CUDA array";
-constexpr std::uintptr_t kAlignment = 16;  // of a float4
 #else
 constexpr const char* kInterface = "__array_interface__";
 constexpr const char* kKindOfArray = "a NumPy array";
-constexpr std::uintptr_t kAlignment = 4;
 #endif
 
 template <class T>
@@ -43,6 +41,15 @@ template <>
 constexpr const char* kTypeString<std::uint16_t> = "<u2";
 template <>
 constexpr const char* kTypeString<std::uint8_t> = "|u1";
+
+/// Where an array of T may start: kernels load four floats, or four uint16, at once on a GPU, and anything from anywhere on the host.
+template <class T>
+constexpr std::uintptr_t alignment() {
+#if defined(PYALEXNET_CUDA)
+  if (std::is_same_v<T, float> || std::is_same_v<T, std::uint16_t>) return 4 * sizeof(T);
+#endif
+  return alignof(T);
+}
 
 using Shape = std::vector<std::int64_t>;
 
@@ -68,8 +75,8 @@ class Array {
     for (const auto& extent : interface["shape"]) shape_.push_back(extent.cast<std::int64_t>());
     const auto [address, read_only] = interface["data"].cast<std::pair<std::uintptr_t, bool>>();
     if (read_only && !std::is_const_v<T>) fail(std::string(name) + " is read-only; it must be writable");
-    if (address % std::max(kAlignment, alignof(T)) != 0)
-      fail(std::string(name) + " starts at an address that is no multiple of " + std::to_string(kAlignment));
+    if (address % alignment<Plain>() != 0)
+      fail(std::string(name) + " starts at an address that is no multiple of " + std::to_string(alignment<Plain>()));
     if (interface.contains("strides") && !interface["strides"].is_none()) check_contiguous(interface["strides"]);
     data_ = reinterpret_cast<T*>(address);
   }

@@ -26,8 +26,11 @@ def output_size(size: int, window: int, stride: int, pad: int = 0, ceil: bool = 
 
     Floor sizes take windows that fit: 1 + floor((size + 2 pad - window) / stride). `ceil` is the
     rule of the paper's code, whose last window may hang over the border: 224 rows under 11-row
-    filters at stride 4 give 55. Below 1 when not one window fits.
+    filters at stride 4 give 55. Below 1 when not one window fits. Raises ValueError for a stride
+    below 1.
     """
+    if stride < 1:
+        raise ValueError(f"stride is {stride}; it must be at least 1")
     span = size + 2 * pad - window
     return 1 + (-(-span // stride) if ceil else span // stride)
 

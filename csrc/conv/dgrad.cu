@@ -10,7 +10,7 @@ void conv_backward_data(float* dx, const float* dy, const float* w, const ConvSh
   with_gemm_tile(channels, columns, [&](auto tile) {
     using Tile = decltype(tile);
     const int steps = s.R * s.S * padded_filters<Tile::kVec>(s);
-    tile_gemm<Tile>(FiltersByChannel<Tile::kVec>(w, s), GradientPatches<Tile::kVec>(dy, s),
+    tile_gemm<Tile>(FiltersByChannel<Tile>(w, s), GradientPatches<Tile::kVec>(dy, s),
                     StoreRows{dx, nullptr, Activation::kNone, channels, columns}, channels, columns, s.G,
                     Reduction{steps, simt::round_up(steps, Tile::kDepth), 1}, static_cast<simt::Stream>(stream));
   });

@@ -95,25 +95,22 @@ struct PatchesByRow : Patches {
   __device__ __forceinline__ Source source(const Entry& entry, const Step& step) const { return at(step, entry); }
 };
 
-/// Whether vectors of `count` filters out of each K can be read whole: on a GPU they have to lie on 16 bytes.
-inline bool filters_are_aligned(const ConvShape& s) {
-#if defined(__CUDACC__)
-  return s.K % 4 == 0 && s.K / s.G % 4 == 0;
-#else
-  static_cast<void>(s);
-  return true;
-#endif
+/// Whether vectors of a group's filters can be read and written whole: on a GPU they have to lie on 16 bytes.
+template <class Tile>
+bool filters_are_aligned(const ConvShape& s) {
+  return !Tile::kNeedsAlignment || (s.K % Tile::kVec == 0 && s.K / s.G % Tile::kVec == 0);
 }
 
 /// Forward: A[(c, r, s)][k]; w as it lies.
-template <int kVec>
+template <class Tile>
 class FiltersByRow {
  public:
+  static constexpr int kVec = Tile::kVec;
   static constexpr bool kTransposed = false, kAlwaysWhole = false;
   using Entry = int;
   using Step = std::int64_t;
 
-  FiltersByRow(const float* w, const ConvShape& s) : w_(w), per_tap_(s.K), filters_(s.K / s.G), aligned_(filters_are_aligned(s)) {}
+  FiltersByRow(const float* w, const ConvShape& s) : w_(w), per_tap_(s.K), filters_(s.K / s.G), aligned_(filters_are_aligned<Tile>(s)) {}
   __device__ void select(int group) { w_ += group * filters_; }
   __device__ Entry entry(int row) const { return row; }
   __device__ __forceinline__ Step step(int k) const { return std::int64_t{k} * per_tap_; }
@@ -135,9 +132,10 @@ inline int padded_filters(const ConvShape& s) {
 }
 
 /// Data gradient: A[(r, s, k)][c].
-template <int kVec>
+template <class Tile>
 class FiltersByChannel {
  public:
+  static constexpr int kVec = Tile::kVec;
   static constexpr bool kTransposed = true, kAlwaysWhole = false;
   using Entry = std::int64_t;
   struct Step {
@@ -147,7 +145,7 @@ class FiltersByChannel {
 
   FiltersByChannel(const float* w, const ConvShape& s)
       : w_(w), per_tap_(s.K), taps_(s.R * s.S), filters_(s.K / s.G), channels_(s.C / s.G), by_filters_(padded_filters<kVec>(s)),
-        aligned_(filters_are_aligned(s)) {}
+        aligned_(filters_are_aligned<Tile>(s)) {}
   __device__ void select(int group) { w_ += group * filters_; }
   /// Past the last channel its weights are read again: those rows of the product are not stored.
   __device__ Entry entry(int row) const { return std::int64_t{simt::least(row, channels_ - 1)} * taps_ * per_tap_; }

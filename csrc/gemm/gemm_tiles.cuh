@@ -17,6 +17,7 @@ namespace pyalexnet {
 ///   kPad                      floats between one k and the next in shared memory, against bank (GPU) and cache set (CPU) conflicts
 ///   kRegisters                plain copies are held in registers during the multiplication (GPU)
 ///   kAsyncCopies              contiguous operands are copied in the background (sm_80 and newer)
+///   kNeedsAlignment           vectors are read and written at multiples of their size (GPU)
 ///   kSkipsEdges               threads outside the matrix do nothing (CPU: a thread's time is saved; GPU: its warp waits anyway)
 ///   kBlocksPerSm              what registers and shared memory are budgeted for
 ///   kSplitTarget              blocks that a split reduction aims at
@@ -29,7 +30,7 @@ struct GpuGemmTile {
   static constexpr int kThreads = kThreadsDown * kThreadsAcross;
   static constexpr int kRows = kThreadRows * kThreadsDown, kCols = kThreadVecs * kVec * kThreadsAcross;
   static constexpr int kDepth = 8, kBuffers = 2, kPad = 4;
-  static constexpr bool kRegisters = true, kSkipsEdges = false;
+  static constexpr bool kRegisters = true, kNeedsAlignment = true, kSkipsEdges = false;
 #if defined(__CUDACC__) && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ < 800)
   static constexpr bool kAsyncCopies = false;
 #else
@@ -60,7 +61,7 @@ struct HostGemmTile {
   static constexpr int kThreads = kThreadsDown * kThreadsAcross;
   static constexpr int kRows = kThreadRows * kThreadsDown, kCols = kCols_;
   static constexpr int kDepth = 128, kBuffers = 2, kPad = 16;
-  static constexpr bool kRegisters = false, kAsyncCopies = true, kSkipsEdges = true;
+  static constexpr bool kRegisters = false, kAsyncCopies = true, kNeedsAlignment = false, kSkipsEdges = true;
   static constexpr int kBlocksPerSm = 1;
   static constexpr int kSplitTarget = 16;
 };
