@@ -108,12 +108,13 @@ def test_default_is_the_host_without_a_gpu(monkeypatch):
     assert devices.default_name() == "host"
 
 
-def test_the_host_alone_needs_no_cupy():
+def test_the_host_alone_needs_no_cupy(tmp_path):
     code = (
         "import sys; from pyalexnet import model, nets;"
         "model.Model(nets.small(), 'host', 1); print('cupy' in sys.modules)"
     )
-    output = subprocess.check_output([sys.executable, "-c", code], text=True)
+    # Not in the source folder, which would hide the installed package.
+    output = subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path)
     assert output.strip() == "False"
 
 

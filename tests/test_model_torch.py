@@ -3,6 +3,10 @@
 PyTorch computes in float64, and so gives the true values. What fp32 may differ by, PyTorch itself
 shows: it computes the same in fp32, and the error of the hand-written kernels must not be more than
 a few times as large.
+
+Where a ReLU's input is almost 0, or two values of a pooling window are almost equal, rounding
+decides, and a gradient goes one way or the other. So PyTorch takes these decisions from us; that
+each was a right one, or a close call, is checked too.
 """
 
 from __future__ import annotations
@@ -56,7 +60,42 @@ def dropout_masks(net):
     return masks
 
 
-def torch_step(net, state, x, labels, dtype):
+def decisions(net, model):
+    """By layer name: where our ReLUs let pass (N, …), which pixel our pools took (N, C, P·Q)."""
+    taken = {}
+    for name, layer, slot in zip(net.names, net.layers, model._slots, strict=True):
+        if isinstance(layer, Conv | Linear) and layer.activation == "relu":
+            taken[name] = torch.tensor(np.moveaxis(slot.y, -1, 0)[:BATCH] > 0)
+        elif isinstance(layer, MaxPool):
+            row, column = np.divmod(slot.kept.astype(np.int64), layer.size)
+            _, rows, columns, _ = slot.kept.shape
+            row += np.arange(rows)[:, None, None] * layer.stride
+            column += np.arange(columns)[:, None] * layer.stride
+            pixel = row * slot.x.shape[2] + column
+            taken[name] = torch.tensor(np.moveaxis(pixel, -1, 0)[:BATCH]).flatten(2)
+    return taken
+
+
+def assert_close_call(differences, values):
+    """What a decision of ours gave away is as little as rounding can have hidden."""
+    assert differences.max() <= 1e-4 * values.std()
+
+
+def relu(x, passes):
+    """max(x, 0) with our decisions."""
+    assert_close_call(torch.where(passes == (x > 0), 0, x.abs()).detach(), x)
+    return torch.where(passes, x, 0)
+
+
+def max_pool(layer, x, pixels):
+    """Max pooling with our decisions."""
+    largest = F.max_pool2d(x, layer.size, layer.stride)
+    y = x.flatten(2).gather(2, pixels).view_as(largest)
+    assert_close_call((largest - y).detach(), x)
+    return y
+
+
+def torch_step(net, state, x, labels, dtype, taken):
     """Logits, loss and gradients by PyTorch: x (N, C, H, W), state as `Model.state`."""
     tensors = {
         name: torch.tensor(value, dtype=dtype, requires_grad=True) for name, value in state.items()
@@ -70,11 +109,11 @@ def torch_step(net, state, x, labels, dtype):
                 x = torch_conv(layer, x, weight, bias)
             else:
                 x = x.flatten(1) @ weight + bias
-            x = {"relu": torch.relu, "": lambda values: values}[layer.activation](x)
+            x = relu(x, taken[name]) if layer.activation else x
         elif isinstance(layer, LRN):
             x = torch_lrn(layer, x)
         elif isinstance(layer, MaxPool):
-            x = F.max_pool2d(x, layer.size, layer.stride)
+            x = max_pool(layer, x, taken[name])
         else:
             assert isinstance(layer, Dropout)
             x = x * torch.tensor(next(masks), dtype=dtype)
@@ -112,7 +151,7 @@ def test_logits_loss_and_all_gradients(make):
     model = Model(net, "host", BATCH, seed=3)
     model.set_mean(mean)
     ours = our_step(net, model, images, labels, crops)
-    state = model.state()
+    state, taken = model.state(), decisions(net, model)
     del model
     x = np.empty((BATCH, 3, 224, 224))
     for image, (row, column, mirror) in enumerate(crops):
@@ -120,12 +159,11 @@ def test_logits_loss_and_all_gradients(make):
         x[image] = (crop[:, ::-1] if mirror else crop).transpose(2, 0, 1)
     x *= np.array(net.scales)[:, None, None]
 
-    truth = torch_step(net, state, x, labels, torch.float64)
-    peer = torch_step(net, state, x, labels, torch.float32)
+    truth = torch_step(net, state, x, labels, torch.float64, taken)
+    peer = torch_step(net, state, x, labels, torch.float32, taken)
     assert truth.keys() == ours.keys()
     for name, value in truth.items():
         assert ours[name].shape == value.shape
-        # Sums in another order; 1e-5 for a ReLU or maximum that rounding decides the other way.
-        limit = 4 * error(peer[name], value) + 1e-5
+        limit = 4 * error(peer[name], value) + 1e-6  # sums in another order
         assert error(ours[name], value) <= limit, f"{name}: PyTorch {error(peer[name], value):.1e}"
-        assert limit < 1e-3, f"{name}: PyTorch's own error says nothing"
+        assert limit < 1e-4, f"{name}: PyTorch's own error says nothing"
