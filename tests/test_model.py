@@ -89,8 +89,9 @@ def test_gradients_are_central_differences(name):
     The sum of losses, about 60, is exact to some 1e-6 in fp32, so a step h of 1e-3 gives slopes to
     1e-3; larger steps cross more kinks of ReLU and pooling. Slopes are 0.1 to 10.
     """
-    model = make_model(ALL_KINDS, 2 * MULTIPLE, seed=1)
-    batch = make_batch(ALL_KINDS, 30, seed=2)
+    count = 30
+    model = make_model(ALL_KINDS, count, seed=1)
+    batch = make_batch(ALL_KINDS, count, seed=2)
     settings = {"seed": 3, "step": 4, "first_image": 5, "global_batch": 1}  # the losses' sum
     model.train_step(*batch, **settings)
     model.take_totals()
