@@ -35,6 +35,7 @@ def test_each_index_reads_its_own_file(tmp_path: Path) -> None:
     order = np.array([5, 0, 3, 2, 1, 4, 3])
     images = train.read(order)
     assert images.shape == (7, 8, 8, 3) and images.dtype == np.uint8
+    assert train.name(4) == "bee/1.png"
     for image, number in zip(images, order.tolist(), strict=True):
         assert np.abs(image.astype(int) - colours[number]).max() <= 3  # JPEG rounds
 

@@ -64,6 +64,10 @@ class FolderSplit(Split):
         name = self._names[self._ends[index] : self._ends[index + 1]]
         return self._folders[label] / os.fsdecode(name)
 
+    def name(self, index: int) -> str:
+        path = self.path(index)
+        return f"{path.parent.name}/{path.name}"
+
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         images = np.zeros((len(indices), *self.shape), np.uint8)
         for image, index in zip(images, indices.tolist(), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,10 @@ class Split(ABC):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """Give what an image is called in messages and lists: its file, or its number."""
+        return str(index)
 
     @abstractmethod
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -70,6 +75,21 @@ class ArraySplit(Split):
         return self._images[indices]
 
 
+class Colour(NamedTuple):
+    """How the colours of a training set's pixels vary (paper, section 4.1).
+
+    Attributes
+    ----------
+    values : float64 (3,)
+        Eigenvalues of the covariance of RGB values, 0..255, the largest first.
+    vectors : float64 (3, 3)
+        Unit eigenvectors, one a column.
+    """
+
+    values: NDArray[np.float64]
+    vectors: NDArray[np.float64]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A training and a validation split over the same classes.
@@ -83,6 +103,12 @@ class Dataset:
     train, val : Split
     mirror : bool
         Whether a mirrored image still shows its class (false for digits).
+    mean : float32 (H, W, C), optional
+        The training split's mean image, where it is known beforehand.
+    colour : Colour, optional
+        Likewise; of three channels only.
+    ids : list of int, optional
+        The classes' ILSVRC2012_ID (1-based), by label, for lists in the challenge's form.
     """
 
     name: str
@@ -90,6 +116,9 @@ class Dataset:
     train: Split
     val: Split
     mirror: bool
+    mean: NDArray[np.float32] | None = None
+    colour: Colour | None = None
+    ids: list[int] | None = None
 
 
 def check_labels(labels: NDArray[np.integer], classes: int, source: object) -> None:
