@@ -7,7 +7,7 @@ namespace pyalexnet {
 void conv_backward_data(float* dx, const float* dy, const float* w, const ConvShape& s, StreamHandle stream) {
   check_conv_sizes(s);
   const int channels = s.C / s.G, columns = s.H * s.W * s.N;
-  with_gemm_tile(channels, columns, [&](auto tile) {
+  with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
     const int steps = s.R * s.S * padded_filters<Tile::kVec>(s);
     tile_gemm<Tile>(FiltersByChannel<Tile>(w, s), GradientPatches<Tile::kVec>(dy, s),

@@ -30,6 +30,7 @@ class Patches {
   struct Pixel {
     std::int64_t offset;
     int row, column;
+    int images;  // from the vector's first on
   };
   /// One element of the patch.
   struct Tap {
@@ -47,9 +48,9 @@ class Patches {
     int n, q;
     const int at = by_images_.split(column, n);
     const int p = by_q_.split(at, q);
-    if (at >= pixels_) return {0, kFarOutside, 0};
+    if (at >= pixels_) return {0, kFarOutside, 0, images_ - n};
     const int row = p * stride_ - pad_, col = q * stride_ - pad_;
-    return {(std::int64_t{row} * width_ + col) * images_ + n, row, col};
+    return {(std::int64_t{row} * width_ + col) * images_ + n, row, col, images_ - n};
   }
 
   __device__ Tap tap(int k) const {
@@ -74,6 +75,7 @@ class Patches {
 };
 
 /// Forward: B[(c, r, s)][pixel, n].
+template <int kVec>
 struct PatchesByColumn : Patches {
   static constexpr bool kTransposed = false, kAlwaysWhole = true;
   using Entry = Pixel;
@@ -82,6 +84,7 @@ struct PatchesByColumn : Patches {
   __device__ Entry entry(int column) const { return pixel(column); }
   __device__ __forceinline__ Step step(int k) const { return tap(k); }
   __device__ __forceinline__ Source source(const Entry& entry, const Step& step) const { return at(entry, step); }
+  __device__ __forceinline__ int run(const Entry& entry) const { return entry.images / kVec; }
 };
 
 /// Weight gradient: A[pixel, n][(c, r, s)].
@@ -118,6 +121,7 @@ class FiltersByRow {
     const int left = filters_ - row;
     return {w_ + offset + row, left, aligned_ && left >= kVec};
   }
+  __device__ __forceinline__ int run(Entry row) const { return (filters_ - row) / kVec; }
 
  private:
   const float* w_;
@@ -188,7 +192,7 @@ class GradientPatches {
     int n, x;
     const int at = by_images_.split(column, n);
     const int y = by_width_.split(at, x);
-    if (at >= pixels_) return {kFarOutside, 0, 0};
+    if (at >= pixels_) return {kFarOutside, 0, n};
     return {y + pad_, x + pad_, n};
   }
   __device__ __forceinline__ Step step(int k) const {
@@ -211,6 +215,7 @@ class GradientPatches {
     const std::int64_t at = inside ? (std::int64_t{p} * columns_ + q) * images_ + entry.image : 0;
     return {dy_ + step.offset + at, 0, inside};
   }
+  __device__ __forceinline__ int run(const Entry& entry) const { return (images_ - entry.image) / kVec; }
 
  private:
   const float* dy_;

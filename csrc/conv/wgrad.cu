@@ -41,7 +41,7 @@ std::int64_t elements_of(const ConvShape& s) { return std::int64_t{s.C / s.G} * 
 
 std::size_t conv_backward_weights_workspace(const ConvShape& s) {
   std::size_t floats = 0;
-  for_each_gemm_tile(s.C / s.G * s.R * s.S, s.K / s.G, [&](auto tile) {
+  for_each_gemm_tile([&](auto tile) {
     const Reduction reduction = split_reduction<decltype(tile)>(s);
     if (reduction.splits > 1) floats = std::max(floats, static_cast<std::size_t>(reduction.splits * elements_of(s)));
   });
@@ -53,7 +53,7 @@ void conv_backward_weights(float* dw, const float* x, const float* dy, float* wo
   const auto stream = static_cast<simt::Stream>(stream_handle);
   const int rows = s.C / s.G * s.R * s.S, columns = s.K / s.G;
   int splits = 1;
-  with_gemm_tile(rows, columns, [&](auto tile) {
+  with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
     const Reduction reduction = split_reduction<Tile>(s);
     splits = reduction.splits;

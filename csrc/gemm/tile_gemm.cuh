@@ -13,8 +13,11 @@
 //   Entry, entry(o)    what is to be known of outer index o; worked out once per block and kept in shared memory
 //   Step, step(k)      what is to be known of reduction index k
 //   source(entry, step)  where the vector is: Source
+//   run(entry)         not transposed: how many vectors from this one on follow each other in memory and are whole, or zeros, alike
 //   select(group)      moves on to a group of a grouped convolution
 #pragma once
+
+#include <numeric>
 
 #include "gemm/gemm_tiles.cuh"
 #include "simt/simt.cuh"
@@ -35,14 +38,36 @@ struct Reduction {
   int splits;
 };
 
-/// Copies slices of one operand into shared memory. kOuter: the tile's extent along the operand's outer index; kEdge: what a thread
-/// multiplies of it.
+/// How a slice of an operand lies in shared memory: k-major, as one panel as wide as the tile's extent kOuter (GPU), or in panels, each
+/// with all of its k together, which are read from end to end (CPU). kEdge: what a thread multiplies of the slice.
+template <class Tile, int kOuter, int kEdge>
+struct Slice {
+  static constexpr int kPanel = Tile::kPanels ? std::lcm(kEdge, Tile::kVec) : kOuter;
+  static constexpr int kStride = kPanel + (Tile::kPanels ? 0 : Tile::kPad);  // floats from one k to the next
+  static constexpr int kPanelFloats = kStride * Tile::kDepth + (Tile::kPanels ? Tile::kPad : 0);
+  static constexpr int kFloats = kOuter / kPanel * kPanelFloats;
+  static_assert(kOuter % kPanel == 0, "panels tile the slice");
+
+  /// Where element (k, outer) is.
+  __device__ __forceinline__ static constexpr int at(int k, int outer) {
+    if constexpr (Tile::kPanels)
+      return outer / kPanel * kPanelFloats + k * kStride + outer % kPanel;
+    else
+      return k * kStride + outer;
+  }
+};
+
+template <class Tile>
+using SliceOfRows = Slice<Tile, Tile::kRows, Tile::kThreadRows>;
+template <class Tile>
+using SliceOfColumns = Slice<Tile, Tile::kCols, Tile::kThreadVecs * Tile::kVec>;
+
+/// Copies slices of one operand into shared memory. kOuter, kEdge: as in Slice.
 template <class Tile, class Operand, int kOuter, int kEdge>
 class Stager {
  public:
+  using Slice = pyalexnet::Slice<Tile, kOuter, kEdge>;
   static constexpr int kVec = Tile::kVec;
-  static constexpr int kStride = kOuter + Tile::kPad;  // floats from one k to the next
-  static constexpr int kBufferFloats = kStride * Tile::kDepth;
   static constexpr int kEntries = Operand::kTransposed ? kOuter : kOuter / kVec;
   static constexpr int kTableBytes = simt::round_up<int>(kEntries * sizeof(typename Operand::Entry), 64);
 
@@ -75,9 +100,9 @@ class Stager {
         if constexpr (Operand::kTransposed) {
           const int k = item % kDepthVecs * kVec, outer = item / kDepthVecs;
           SIMT_UNROLL
-          for (int j = 0; j < kVec; ++j) buffer[(k + j) * kStride + outer] = held_[i][j];
+          for (int j = 0; j < kVec; ++j) buffer[Slice::at(k + j, outer)] = held_[i][j];
         } else {
-          simt::store<kVec>(buffer + item / kEntries * kStride + item % kEntries * kVec, held_[i]);
+          simt::store<kVec>(buffer + Slice::at(item / kEntries, item % kEntries * kVec), held_[i]);
         }
       }
     } else {
@@ -90,7 +115,7 @@ class Stager {
   static constexpr int kDepthVecs = Tile::kDepth / kVec;
   static constexpr int kItems = kOuter / kVec * Tile::kDepth / Tile::kThreads;
   static_assert(!Tile::kRegisters || kItems * Tile::kThreads * kVec == kOuter * Tile::kDepth, "a thread holds whole vectors, all as many");
-  static_assert(kOuter % kVec == 0 && Tile::kDepth % kVec == 0 && kStride % 4 == 0, "slices are made of vectors");
+  static_assert(kOuter % kVec == 0 && Tile::kDepth % kVec == 0 && Slice::kStride % 4 == 0, "slices are made of vectors");
 
   __device__ __forceinline__ simt::Vec<kVec> fetch(Source s) const {
     if (s.whole) return simt::load<kVec>(s.from);
@@ -107,22 +132,45 @@ class Stager {
     return operand_.source(table_[Operand::kTransposed ? item / kDepthVecs : item % kEntries], operand_.step(k));
   }
 
-  /// Vectors lie in memory as they will in shared memory. A thread takes whole rows of them (CPU) or one column (GPU).
+  /// Vectors lie in memory as they will in shared memory.
   __device__ __forceinline__ void stage_straight(float* buffer, int k0) {
-    constexpr int kAcross = Tile::kSkipsEdges ? 1 : kEntries;
-    constexpr int kDown = Tile::kThreads / kAcross;
-    static_assert(Tile::kThreads % kAcross == 0, "threads form whole rows");
-    for (int d = threadIdx.x / kAcross; d < Tile::kDepth; d += kDown) {
+    if constexpr (Tile::kSkipsEdges)
+      stage_runs(buffer, k0);
+    else
+      stage_columns(buffer, k0);
+  }
+
+  /// GPU: a thread takes one column of vectors.
+  __device__ __forceinline__ void stage_columns(float* buffer, int k0) {
+    constexpr int kDown = Tile::kThreads / kEntries;
+    static_assert(Tile::kSkipsEdges || Tile::kThreads % kEntries == 0, "threads form whole rows");
+    const int v = threadIdx.x % kEntries;
+    for (int d = threadIdx.x / kEntries; d < Tile::kDepth; d += kDown) {
       const int k = k0 + d;
-      if (k >= k_end_ && Tile::kSkipsEdges) return;
-      const typename Operand::Step step = operand_.step(k);
-      for (int v = threadIdx.x % kAcross; v * kVec < used_; v += kAcross) {
-        const Source s = k < k_end_ ? operand_.source(table_[v], step) : Source{nullptr, 0, false};
-        float* to = buffer + d * kStride + v * kVec;
-        if (s.whole)
-          simt::copy_async<kVec>(to, s.from);
-        else
-          simt::store<kVec>(to, fetch(s));
+      const Source s = k < k_end_ ? operand_.source(table_[v], operand_.step(k)) : Source{nullptr, 0, false};
+      float* to = buffer + Slice::at(d, v * kVec);
+      if (s.whole)
+        simt::copy_async<kVec>(to, s.from);
+      else
+        simt::store<kVec>(to, fetch(s));
+    }
+  }
+
+  /// CPU: a thread takes whole rows, in runs of vectors that share one test and follow each other in memory.
+  __device__ __forceinline__ void stage_runs(float* buffer, int k0) {
+    const int depth = simt::least(Tile::kDepth, k_end_ - k0), vectors = simt::ceil_div(used_, kVec);
+    for (int d = threadIdx.x; d < depth; d += Tile::kThreads) {
+      const typename Operand::Step step = operand_.step(k0 + d);
+      for (int v = 0; v < vectors;) {
+        const Source s = operand_.source(table_[v], step);
+        const int end = simt::least(vectors, v + operand_.run(table_[v]));
+        if (s.whole) {
+          for (const float* from = s.from; v < end; ++v, from += kVec) simt::copy_async<kVec>(buffer + Slice::at(d, v * kVec), from);
+        } else if (s.count > 0) {
+          simt::store<kVec>(buffer + Slice::at(d, v++ * kVec), fetch(s));
+        } else {
+          for (; v < end; ++v) simt::store<kVec>(buffer + Slice::at(d, v * kVec), simt::Vec<kVec>(0.0f));
+        }
       }
     }
   }
@@ -140,7 +188,7 @@ class Stager {
       for (int i = 0; i < kVec; ++i) block[i] = fetch(operand_.source(table_[outer + i], step));
       simt::transpose(block);
       SIMT_UNROLL
-      for (int i = 0; i < kVec; ++i) simt::store<kVec>(buffer + (k + i) * kStride + outer, block[i]);
+      for (int i = 0; i < kVec; ++i) simt::store<kVec>(buffer + Slice::at(k + i, outer), block[i]);
     }
   }
 
@@ -156,8 +204,9 @@ using StagerOfRows = Stager<Tile, A, Tile::kRows, Tile::kThreadRows>;
 template <class Tile, class B>
 using StagerOfColumns = Stager<Tile, B, Tile::kCols, Tile::kThreadVecs * Tile::kVec>;
 
-/// Which part of the tile a thread owns: groups of kRowGroup rows, kThreadsDown groups apart, and groups of kVecGroup vectors,
-/// kThreadsAcross groups apart. On a GPU the groups spread a warp's loads over all banks; on a CPU a thread has one of each.
+/// Which part of the tile a thread owns: register tiles, one below the other, each made of groups of kRowGroup rows, kThreadsDown groups
+/// apart, and groups of kVecGroup vectors, kThreadsAcross groups apart. On a GPU the groups spread a warp's loads over all banks; on a
+/// CPU a register tile is one of each.
 template <class Tile>
 struct ThreadPlace {
   int ty, tx;
@@ -176,17 +225,18 @@ struct ThreadPlace {
   __device__ static constexpr int column_step(int j) {
     return (j / Tile::kVecGroup * Tile::kThreadsAcross * Tile::kVecGroup + j % Tile::kVecGroup) * Tile::kVec;
   }
-  __device__ __forceinline__ int row(int i) const { return ty * Tile::kRowGroup + row_step(i); }
+  /// Row i of the thread's register tile t.
+  __device__ __forceinline__ int row(int t, int i) const {
+    return t * Tile::kThreadsDown * Tile::kThreadRows + ty * Tile::kRowGroup + row_step(i);
+  }
   __device__ __forceinline__ int column(int j) const { return tx * Tile::kVecGroup * Tile::kVec + column_step(j); }
 };
 
-/// acc += A^T B over `depth` of the staged slices: an outer product a step, kept in registers.
-template <class Tile, int kStrideA, int kStrideB>
-SIMT_HOT_LOOP void multiply(const float* a, const float* b, simt::Vec<Tile::kVec> (&acc)[Tile::kThreadRows][Tile::kThreadVecs],
-                            ThreadPlace<Tile> place, int depth) {
+/// acc += A^T B over `depth` of the staged slices: an outer product a step, kept in registers. a and b: the first row and column.
+template <class Tile>
+SIMT_HOT_LOOP void multiply(const float* a, const float* b, simt::Vec<Tile::kVec> (&acc)[Tile::kThreadRows][Tile::kThreadVecs], int depth) {
   constexpr int kVec = Tile::kVec, kRows = Tile::kThreadRows, kVecs = Tile::kThreadVecs, kGroup = Tile::kRowGroup;
-  a += place.row(0);
-  b += place.column(0);
+  constexpr int kStrideA = SliceOfRows<Tile>::kStride, kStrideB = SliceOfColumns<Tile>::kStride;
   simt::Vec<kVec> sums[kRows][kVecs];
   SIMT_UNROLL
   for (int i = 0; i < kRows; ++i) {
@@ -196,24 +246,25 @@ SIMT_HOT_LOOP void multiply(const float* a, const float* b, simt::Vec<Tile::kVec
   SIMT_UNROLL_LOOP
   for (int k = 0; k < (Tile::kSkipsEdges ? depth : Tile::kDepth); ++k) {
     simt::Vec<kVec> bs[kVecs];
-    float as[kRows];
     SIMT_UNROLL
     for (int j = 0; j < kVecs; ++j) bs[j] = simt::load<kVec>(b + k * kStrideB + ThreadPlace<Tile>::column_step(j));
-    if constexpr (kGroup == 4) {
+    if constexpr (Tile::kSkipsEdges) {
       SIMT_UNROLL
-      for (int i = 0; i < kRows; i += kGroup) {
-        const auto v = simt::load<kGroup>(a + k * kStrideA + ThreadPlace<Tile>::row_step(i));
+      for (int i = 0; i < kRows; ++i) {
+        const float x = a[k * kStrideA + ThreadPlace<Tile>::row_step(i)];
         SIMT_UNROLL
-        for (int g = 0; g < kGroup; ++g) as[i + g] = v[g];
+        for (int j = 0; j < kVecs; ++j) sums[i][j] = simt::fma(x, bs[j], sums[i][j]);
       }
     } else {
       SIMT_UNROLL
-      for (int i = 0; i < kRows; ++i) as[i] = a[k * kStrideA + ThreadPlace<Tile>::row_step(i)];
-    }
-    SIMT_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      SIMT_UNROLL
-      for (int j = 0; j < kVecs; ++j) sums[i][j] = simt::fma(as[i], bs[j], sums[i][j]);
+      for (int i = 0; i < kRows; i += kGroup) {
+        const auto x = simt::load<kGroup>(a + k * kStrideA + ThreadPlace<Tile>::row_step(i));
+        SIMT_UNROLL
+        for (int g = 0; g < kGroup; ++g) {
+          SIMT_UNROLL
+          for (int j = 0; j < kVecs; ++j) sums[i + g][j] = simt::fma(x[g], bs[j], sums[i + g][j]);
+        }
+      }
     }
   }
   SIMT_UNROLL
@@ -226,14 +277,15 @@ SIMT_HOT_LOOP void multiply(const float* a, const float* b, simt::Vec<Tile::kVec
 /// Computes: C = A^T B for one tile of C, one group and one piece of the reduction; the epilogue stores it.
 /// Layout:   the operands' and the epilogue's.
 /// Mapping:  blockIdx.x: tile, rows first, so that neighbours share the gathered operand; blockIdx.z: group, then piece of the
-///           reduction. A thread owns kThreadRows x kThreadVecs vectors of C in registers.
+///           reduction. A thread owns kThreadTiles register tiles of kThreadRows x kThreadVecs vectors of C; a GPU's one stays in
+///           registers, a CPU's many come into them by turns, once a phase.
 /// Cost:     2*rows*columns*k FLOP; bound by FMA. A phase reads kDepth*(kRows+kCols) floats for kDepth*kRows*kCols FMAs.
 template <class Tile, class A, class B, class Epilogue>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
     tile_gemm_kernel(A a, B b, Epilogue epilogue, int rows, int columns, Reduction reduction) {
   using StagerA = StagerOfRows<Tile, A>;
   using StagerB = StagerOfColumns<Tile, B>;
-  constexpr int kSlice = StagerA::kBufferFloats + StagerB::kBufferFloats;
+  constexpr int kSlice = StagerA::Slice::kFloats + StagerB::Slice::kFloats;
   float* shared = simt::shared_memory<float>();
   char* tables = reinterpret_cast<char*>(shared + Tile::kBuffers * kSlice);
 
@@ -248,16 +300,18 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
   __syncthreads();  // the tables are complete
 
   const ThreadPlace<Tile> place;
-  const bool inside = !Tile::kSkipsEdges || (row0 + place.row(0) < rows && column0 + place.column(0) < columns);
-  simt::Vec<Tile::kVec> acc[Tile::kThreadRows][Tile::kThreadVecs];
-  SIMT_UNROLL
-  for (int i = 0; i < Tile::kThreadRows; ++i) {
+  const auto inside = [&](int t) { return !Tile::kSkipsEdges || (row0 + place.row(t, 0) < rows && column0 + place.column(0) < columns); };
+  simt::Vec<Tile::kVec> acc[Tile::kThreadTiles][Tile::kThreadRows][Tile::kThreadVecs];
+  for (int t = 0; t < Tile::kThreadTiles; ++t) {
     SIMT_UNROLL
-    for (int j = 0; j < Tile::kThreadVecs; ++j) acc[i][j] = simt::Vec<Tile::kVec>(0.0f);
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      SIMT_UNROLL
+      for (int j = 0; j < Tile::kThreadVecs; ++j) acc[t][i][j] = simt::Vec<Tile::kVec>(0.0f);
+    }
   }
 
   const auto buffer_a = [&](int phase) { return shared + phase % Tile::kBuffers * kSlice; };
-  const auto buffer_b = [&](int phase) { return buffer_a(phase) + StagerA::kBufferFloats; };
+  const auto buffer_b = [&](int phase) { return buffer_a(phase) + StagerA::Slice::kFloats; };
   const int phases = simt::ceil_div(k_end - k_begin, Tile::kDepth);
   stage_a.begin(buffer_a(0), k_begin);
   stage_b.begin(buffer_b(0), k_begin);
@@ -271,9 +325,9 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
       stage_a.begin(buffer_a(phase + 1), k0 + Tile::kDepth);
       stage_b.begin(buffer_b(phase + 1), k0 + Tile::kDepth);
     }
-    if (inside)
-      multiply<Tile, StagerA::kStride, StagerB::kStride>(buffer_a(phase), buffer_b(phase), acc, place,
-                                                         simt::least(Tile::kDepth, k_end - k0));
+    const float* const b_columns = buffer_b(phase) + SliceOfColumns<Tile>::at(0, place.column(0));
+    for (int t = 0; t < Tile::kThreadTiles && inside(t); ++t)
+      multiply<Tile>(buffer_a(phase) + SliceOfRows<Tile>::at(0, place.row(t, 0)), b_columns, acc[t], simt::least(Tile::kDepth, k_end - k0));
     if (more) {
       if constexpr (Tile::kBuffers == 1) {
         __syncthreads();  // the only buffer has been read
@@ -284,11 +338,13 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
       stage_b.finish(buffer_b(phase + 1));
     }
   }
-  if (!inside) return;
-  SIMT_UNROLL
-  for (int i = 0; i < Tile::kThreadRows; ++i) {
+  for (int t = 0; t < Tile::kThreadTiles && inside(t); ++t) {
     SIMT_UNROLL
-    for (int j = 0; j < Tile::kThreadVecs; ++j) epilogue.store(group, piece, row0 + place.row(i), column0 + place.column(j), acc[i][j]);
+    for (int i = 0; i < Tile::kThreadRows; ++i) {
+      SIMT_UNROLL
+      for (int j = 0; j < Tile::kThreadVecs; ++j)
+        epilogue.store(group, piece, row0 + place.row(t, i), column0 + place.column(j), acc[t][i][j]);
+    }
   }
 }
 
@@ -297,14 +353,14 @@ void tile_gemm(const A& a, const B& b, const Epilogue& epilogue, int rows, int c
                simt::Stream stream) {
   using StagerA = StagerOfRows<Tile, A>;
   using StagerB = StagerOfColumns<Tile, B>;
-  static_assert(
-      Tile::kRows == Tile::kThreadRows * Tile::kThreadsDown && Tile::kCols == Tile::kThreadVecs * Tile::kVec * Tile::kThreadsAcross,
-      "threads tile the block's tile");
+  static_assert(Tile::kRows == Tile::kThreadTiles * Tile::kThreadRows * Tile::kThreadsDown &&
+                    Tile::kCols == Tile::kThreadVecs * Tile::kVec * Tile::kThreadsAcross,
+                "threads tile the block's tile");
   static_assert(Tile::kThreads == Tile::kThreadsDown * Tile::kThreadsAcross && Tile::kThreadRows % Tile::kRowGroup == 0,
                 "rows come in groups");
   static_assert(Tile::kThreadsDown % Tile::kLanesDown == 0 && Tile::kThreadsAcross % Tile::kLanesAcross == 0, "warps tile the block");
   const std::size_t bytes =
-      sizeof(float) * Tile::kBuffers * (StagerA::kBufferFloats + StagerB::kBufferFloats) + StagerA::kTableBytes + StagerB::kTableBytes;
+      sizeof(float) * Tile::kBuffers * (StagerA::Slice::kFloats + StagerB::Slice::kFloats) + StagerA::kTableBytes + StagerB::kTableBytes;
   const std::int64_t tiles = std::int64_t{simt::ceil_div(rows, Tile::kRows)} * simt::ceil_div(columns, Tile::kCols);
   if (tiles > 0x7fffffff) throw std::invalid_argument("a matrix product of " + std::to_string(tiles) + " tiles; a grid has at most 2^31-1");
   simt::launch(tile_gemm_kernel<Tile, A, B, Epilogue>,
