@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from pyalexnet import nets
 from pyalexnet.errors import UserError
 from pyalexnet.model import Totals
+from pyalexnet.views import KINDS as VIEWS
+from pyalexnet.views import STRIDE
 
 _ERROR, _INTERRUPTED = 2, 130  # exit statuses
+_CHECKPOINT = ".safetensors"
 _DATA = "shapes (drawn), mnist:DIR, fashion-mnist:DIR, cifar10:DIR or folder:DIR"
 
 
@@ -28,11 +32,36 @@ def evaluate(arguments: Sequence[str] | None = None) -> int:
     """The command pyalexnet-eval."""
     parser = argparse.ArgumentParser(
         "pyalexnet-eval",
-        description="Measures a trained net: loss, top-1 and top-5 error on validation images.",
+        description="Measures trained nets: loss, top-1 and top-5 error on validation images.",
     )
-    parser.add_argument("checkpoint", type=Path, help="a *.safetensors file of pyalexnet-train's")
-    parser.add_argument("--data", help=f"{_DATA}; default: what the net was trained on")
-    parser.add_argument("--batch", type=int, default=128, help="images at once (default: 128)")
+    add = parser.add_argument
+    add(
+        "checkpoints",
+        type=Path,
+        nargs="+",
+        metavar="checkpoint",
+        help="a *.safetensors file of pyalexnet-train's; probabilities of several are averaged",
+    )
+    add("--data", help=f"{_DATA}; default: what the net was trained on")
+    _add_views(parser)
+    add("--batch", type=int, default=128, help="images at once (default: 128)")
+    add(
+        "--per-class",
+        action="store_true",
+        help="print a table of the classes, the worst first, and what they are mistaken for",
+    )
+    add(
+        "--predictions",
+        type=Path,
+        metavar="FILE.csv",
+        help="write each image's five most probable classes, with probabilities",
+    )
+    add(
+        "--submission",
+        type=Path,
+        metavar="FILE.txt",
+        help="write ImageNet's predictions in ILSVRC's form: five class numbers an image",
+    )
     _add_reading(parser)
     _add_device(parser)
     parser.set_defaults(skip_bad_images=False, workers=2, devices="auto", threads=None)
@@ -45,8 +74,24 @@ def predict(arguments: Sequence[str] | None = None) -> int:
         "pyalexnet-predict",
         description="Names what images show: the five likeliest classes, with probabilities.",
     )
-    parser.add_argument("checkpoint", type=Path, help="a *.safetensors file of pyalexnet-train's")
-    parser.add_argument("images", type=Path, nargs="+", metavar="image", help="JPEG or PNG file")
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="a *.safetensors file of pyalexnet-train's")
+    add(
+        "images",
+        type=Path,
+        nargs="+",
+        metavar="image",
+        help=f"JPEG or PNG file; other *{_CHECKPOINT} files are further checkpoints, whose "
+        "probabilities are averaged",
+    )
+    _add_views(parser)
+    add(
+        "--figure",
+        type=Path,
+        metavar="FILE",
+        help="draw the images with their classes as bars, into a .png or .pdf file; the true class "
+        "is marked where an image's folder is named after it",
+    )
     _add_device(parser)
     parser.set_defaults(devices="auto", threads=None)
     return _run(parser, _predict, vars(parser.parse_args(arguments)))
@@ -86,50 +131,92 @@ def _evaluate_run(options: dict[str, Any]) -> int:
     if not found:
         raise UserError(f"output folder {asked.folder()}: has no checkpoint to evaluate")
     for path in found:
-        totals = run(
-            path,
+        result = run(
+            [path],
             options.get("data"),
             device=asked.devices,
             batch=asked.batch,
             workers=asked.workers,
             threads=asked.threads,
             skip_bad=asked.skip_bad_images,
+            progress=asked.progress,
         )
-        print(f"{path}: {_in_words(totals)}")
+        print(f"{path}: {_in_words(result.totals)}{_skipped(result.skipped)}")
     return 0
 
 
 def _evaluate(options: dict[str, Any]) -> int:
     from pyalexnet.evaluate import evaluate as run
+    from pyalexnet.predictions import class_table
+    from pyalexnet.views import in_words
 
     if options["batch"] < 1:
         raise UserError(f"batch is {options['batch']}; expected at least 1")
-    totals = run(
-        options["checkpoint"],
+    result = run(
+        options["checkpoints"],
         options["data"],
+        **_views(options),
+        predictions=options["predictions"],
+        submission=options["submission"],
         device=options["devices"],
         batch=options["batch"],
         workers=options["workers"],
         threads=options["threads"],
         skip_bad=options["skip_bad_images"],
+        progress=True,
     )
-    print(_in_words(totals))
+    if options["per_class"]:
+        print(class_table(result.by_class, result.classes))
+    several = len(result.members) > 1
+    for path, views, totals in result.members:
+        by = "" if options["views"] == "centre" else f" by {in_words(views)}"
+        head = f"{path}: " if several else ""
+        print(f"{head}{_in_words(totals)}{by}{_skipped(result.skipped)}")
+    if several:
+        print(f"average of {len(result.members)}: {_in_words(result.totals)}")
     return 0
 
 
 def _predict(options: dict[str, Any]) -> int:
+    from pyalexnet import figure
     from pyalexnet.predict import predict as run
+    from pyalexnet.predictions import naming, replacing
 
-    for path, classes in run(
-        options["checkpoint"],
-        options["images"],
-        device=options["devices"],
-        threads=options["threads"],
-    ):
-        print(path)
-        for name, probability in classes:
-            print(f"  {100 * probability:5.1f} %  {name}")
+    files: list[Path] = options["images"]
+    images = [path for path in files if path.suffix != _CHECKPOINT]
+    paths = [options["checkpoint"], *(path for path in files if path.suffix == _CHECKPOINT)]
+    if not images:
+        raise UserError(f"no images among the files given; expected some beside *{_CHECKPOINT}")
+    drawing: Path | None = options["figure"]
+    with ExitStack() as stack:
+        if drawing is not None:
+            figure.check(drawing, len(images))
+            file = stack.enter_context(replacing(drawing, binary=True))
+        predictions = []
+        for prediction in run(
+            paths,
+            images,
+            **_views(options),
+            device=options["devices"],
+            threads=options["threads"],
+        ):
+            print(prediction.path)
+            for name, probability in prediction.classes:
+                print(f"  {100 * probability:5.1f} %  {name}")
+            if drawing is not None:
+                predictions.append(prediction)
+        if drawing is not None:
+            with naming(drawing):
+                figure.draw(file, drawing.suffix.lower(), predictions)
     return 0
+
+
+def _views(options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `evaluate` and `predict` that choose views."""
+    stride = options["dense_stride"]
+    if stride is not None and options["views"] != "dense":
+        raise UserError("dense-stride is given, but not --views dense")
+    return {"kind": options["views"], "stride": STRIDE if stride is None else stride}
 
 
 def _in_words(totals: Totals) -> str:
@@ -137,6 +224,10 @@ def _in_words(totals: Totals) -> str:
         f"loss {totals.loss:.4f}, top-1 error {100 * totals.top1:.2f} %, "
         f"top-5 error {100 * totals.top5:.2f} % on {totals.images:,} images"
     )
+
+
+def _skipped(images: int) -> str:
+    return f", {images:,} skipped" if images else ""
 
 
 def _train_parser() -> argparse.ArgumentParser:
@@ -203,6 +294,23 @@ def _train_parser() -> argparse.ArgumentParser:
     add("--progress", action=switch, help="show how an epoch goes on (default: yes)")
     add("--magnitudes", action=switch, help="print mean |w| and |Δw| each epoch (default: yes)")
     return parser
+
+
+def _add_views(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--views",
+        choices=VIEWS,
+        default="centre",
+        help="crops of an image whose probabilities are averaged: its centre; ten, the paper's "
+        "corners and centre and their mirror images; dense, a grid and its mirror image (default: "
+        "centre)",
+    )
+    parser.add_argument(
+        "--dense-stride",
+        type=int,
+        metavar="PIXELS",
+        help=f"between places of the dense grid, at most (default: {STRIDE})",
+    )
 
 
 def _add_device(group: argparse._ActionsContainer) -> None:

@@ -1,4 +1,4 @@
-"""Names what images show, by a checkpoint alone."""
+"""Names what images show, by checkpoints alone."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyalexnet.data import load_image
-from pyalexnet.data.augmentation import centre_crops
-from pyalexnet.errors import CheckpointError
-from pyalexnet.evaluate import load_model, open_device
+from pyalexnet.errors import CheckpointError, UserError
+from pyalexnet.evaluate import Member, load_members, open_device
+from pyalexnet.tally import most_probable
+from pyalexnet.views import STRIDE, Crops, average, views
 
 _BATCH = 32
 
@@ -22,33 +24,74 @@ class Prediction(NamedTuple):
 
     path: Path
     classes: list[tuple[str, float]]  #: names and probabilities
+    truth: str | None  #: the class that the image's folder is named after, if there is such a class
 
 
 def predict(
-    path: Path, images: Sequence[Path], *, device: str = "auto", threads: int | None = None
+    paths: Sequence[Path],
+    images: Sequence[Path],
+    *,
+    kind: str = "centre",
+    stride: int = STRIDE,
+    device: str = "auto",
+    threads: int | None = None,
 ) -> Iterator[Prediction]:
-    """Predicts image files with the net, mean image and class names of a checkpoint.
+    """Predicts image files with the nets, mean images and class names of checkpoints.
 
     Images are resized and cropped as in a validation; a net of one channel sees them in grey.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Checkpoints, whose probabilities are averaged.
+    images : sequence of Path
+    kind, stride
+        As `views.views`; views are mirrored for nets that were trained on mirrored images.
+    device, threads
+        As `evaluate.open_device`.
 
     Raises
     ------
     UserError
-        The checkpoint, an image or the device cannot be used.
+        A checkpoint, an image or the device cannot be used.
     """
+    if not paths:
+        raise UserError("no checkpoint to predict with")
     batch = max(1, min(len(images), _BATCH))
-    model, checkpoint = load_model(path, open_device(device, threads), batch)
-    rows, columns, channels = checkpoint.mean.shape
-    if rows != columns or channels not in (1, 3):
-        raise CheckpointError(
-            f"{path}: a net for images of {rows}×{columns}×{channels}; pictures from files are "
-            "square and have 1 or 3 channels"
-        )
-    crops = centre_crops(batch, (rows, columns), model.net.input[1:])
+    members = load_members(paths, open_device(device, threads), batch)
+    crops = [_views(member, kind, stride) for member in members]
+    classes = members[0].about.classes
     files = iter(images)
     while names := list(islice(files, batch)):
-        pixels = np.stack([load_image(name, rows, channels=channels) for name in names])
-        probabilities = model.probabilities(pixels, crops[: len(names)])
-        for name, row in zip(names, probabilities, strict=True):
-            best = np.argsort(-row, kind="stable")[:5]
-            yield Prediction(name, [(checkpoint.classes[i], float(row[i])) for i in best])
+        probabilities = np.mean(
+            [
+                average(member.model, _read(names, member), own)
+                for member, own in zip(members, crops, strict=True)
+            ],
+            axis=0,
+        )
+        best = most_probable(probabilities)
+        for name, row, top in zip(names, probabilities, best.tolist(), strict=True):
+            folder = name.absolute().parent.name
+            yield Prediction(
+                name,
+                [(classes[i], float(row[i])) for i in top],
+                folder if folder in classes else None,
+            )
+
+
+def _views(member: Member, kind: str, stride: int) -> Crops:
+    rows, columns, channels = member.about.mean.shape
+    if rows != columns or channels not in (1, 3):
+        raise CheckpointError(
+            f"{member.path}: a net for images of {rows}×{columns}×{channels}; pictures from files "
+            "are square and have 1 or 3 channels"
+        )
+    mirror = bool(member.about.options.get("mirror", True))
+    size = member.model.net.input[1:]
+    return views(kind, (rows, columns), size, mirror=mirror, stride=stride)
+
+
+def _read(names: Sequence[Path], member: Member) -> NDArray[np.uint8]:
+    rows, _, channels = member.about.mean.shape
+    return np.stack([load_image(name, rows, channels=channels) for name in names])

@@ -182,9 +182,9 @@ def test_eval_of_unreadable_images(tmp_path: Path) -> None:
     images = sorted((tmp_path / "data" / "val").glob("*/*.png"))
     images[0].write_bytes(b"")
     with pytest.raises(UserError, match=images[0].name):
-        evaluate(checkpoint)
-    assert evaluate(checkpoint, skip_bad=True).images == tiny.VAL - 1
+        evaluate([checkpoint])
+    assert evaluate([checkpoint], skip_bad=True).totals.images == tiny.VAL - 1
     for image in images:
         image.write_bytes(b"")
     with pytest.raises(UserError, match="none of the 12 validation images could be read"):
-        evaluate(checkpoint, skip_bad=True)
+        evaluate([checkpoint], skip_bad=True)

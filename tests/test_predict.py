@@ -46,15 +46,15 @@ def write_colours(folder: Path) -> list[Path]:
 
 def test_prediction(checkpoint: Path, tmp_path: Path) -> None:
     images = write_colours(tmp_path) * 15  # more than one batch
-    predictions = list(predict(checkpoint, images))
+    predictions = list(predict([checkpoint], images))
     assert [prediction.path for prediction in predictions] == images
-    for i, (_, classes) in enumerate(predictions):
+    for i, (_, classes, _) in enumerate(predictions):
         assert classes[0][0] == tiny.CLASSES[i % 3]
         assert sorted(name for name, _ in classes) == sorted(tiny.CLASSES)
         shares = [share for _, share in classes]
         assert shares == sorted(shares, reverse=True)
         assert sum(shares) == pytest.approx(1)
-    assert list(predict(checkpoint, [])) == []
+    assert list(predict([checkpoint], [])) == []
 
 
 def test_numbers_are_the_nets(checkpoint: Path, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_numbers_are_the_nets(checkpoint: Path, tmp_path: Path) -> None:
     logits = 0.5 * values @ w["fc3.weight"] + w["fc3.bias"]
     expected = np.exp(logits) / np.exp(logits).sum()
 
-    (prediction,) = predict(checkpoint, [tmp_path / "a.png"])
+    (prediction,) = predict([checkpoint], [tmp_path / "a.png"])
     for name, share in prediction.classes:
         assert share == pytest.approx(expected[tiny.CLASSES.index(name)], rel=1e-4)
 
@@ -96,7 +96,7 @@ def test_a_grey_net_sees_colours_in_grey(tmp_path: Path) -> None:
     Image.fromarray(grey).save(tmp_path / "grey.png")
     Image.fromarray(np.stack([grey] * 3, axis=2)).save(tmp_path / "colour.png")
     one, other = predict(
-        outcome.folder / "last.safetensors", [tmp_path / "grey.png", tmp_path / "colour.png"]
+        [outcome.folder / "last.safetensors"], [tmp_path / "grey.png", tmp_path / "colour.png"]
     )
     assert len(one.classes) == 5
     assert one.classes == other.classes
@@ -106,7 +106,7 @@ def test_unreadable_image_is_named(checkpoint: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"not a picture")
     with pytest.raises(DataError, match=r"bad\.png"):
-        list(predict(checkpoint, [bad]))
+        list(predict([checkpoint], [bad]))
 
 
 def test_mistakes_are_one_line(

@@ -1,0 +1,98 @@
+"""Counts what probabilities say about labelled images: loss, errors, classes confused.
+
+Nothing grows with the number of images but the pairs of classes that were confused.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyalexnet.model import Totals
+
+TOP = 5  # classes that count as an answer, or all where there are fewer
+
+#: A float32 probability of 0 is somewhere below this.
+_SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+
+
+class ClassErrors(NamedTuple):
+    """How the images of one class fared."""
+
+    label: int
+    images: int
+    top1: float  #: share of them, 0..1, whose most probable class was another; NaN without images
+    top5: float  #: share of them, 0..1, that were not among the five most probable
+    mistaken_for: int | None  #: the label most often more probable than all others, but for its own
+    mistaken: int  #: for how many images it was
+
+
+class Tally:
+    """Adds up batches.
+
+    Parameters
+    ----------
+    classes : int
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._loss = 0.0
+        self._images = np.zeros(classes, np.int64)
+        self._wrong = np.zeros((2, classes), np.int64)  # at once; among five
+        self._pairs: Counter[tuple[int, int]] = Counter()  # (label, another first)
+
+    def add(self, probabilities: NDArray[np.floating], labels: NDArray[np.int32]) -> None:
+        """Counts a batch: (B, classes), and (B) with -1 for images that shall not count.
+
+        Of equal probabilities, that of the smaller label comes first, as in the loss kernel.
+        Probabilities that are not numbers are wrong, and so is the loss from then on.
+        """
+        p, labels = probabilities[labels >= 0].astype(np.float64), labels[labels >= 0]
+        if not len(labels):
+            return
+        own = p[np.arange(len(labels)), labels][:, np.newaxis]
+        earlier = np.arange(p.shape[1]) < labels[:, np.newaxis]
+        ranks = np.count_nonzero((p > own) | ((p == own) & earlier), axis=1)
+        numbers = np.isfinite(p).all(axis=1)
+        ranks[~numbers] = p.shape[1]
+        losses = -np.log(np.maximum(own[:, 0], _SMALLEST))
+        self._loss += float(np.where(numbers, losses, np.nan).sum())
+        self._images += np.bincount(labels, minlength=len(self._images))
+        for wrong, right in zip(self._wrong, (1, min(TOP, p.shape[1])), strict=True):
+            wrong += np.bincount(labels[ranks >= right], minlength=len(wrong))
+        mistaken = (ranks > 0) & numbers
+        first = p[mistaken].argmax(axis=1)
+        self._pairs.update(zip(labels[mistaken].tolist(), first.tolist(), strict=True))
+
+    def totals(self) -> Totals:
+        """Loss and errors of all images."""
+        images = int(self._images.sum())
+        if not images:
+            return Totals(float("nan"), float("nan"), float("nan"), 0)
+        top1, top5 = (self._wrong.sum(axis=1) / images).tolist()
+        return Totals(self._loss / images, top1, top5, images)
+
+    def by_class(self) -> list[ClassErrors]:
+        """The classes' errors, by label."""
+        worst: dict[int, tuple[int, int]] = {}
+        for (label, other), count in sorted(self._pairs.items()):
+            if count > worst.get(label, (0, 0))[1]:
+                worst[label] = other, count
+        rows = []
+        for label, (images, first, among) in enumerate(
+            zip(self._images.tolist(), *self._wrong.tolist(), strict=True)
+        ):
+            errors = (first / images, among / images) if images else (float("nan"),) * 2
+            rows.append(ClassErrors(label, images, *errors, *worst.get(label, (None, 0))))
+        return rows
+
+
+def most_probable(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
+    """The labels (B, at most 5) of the most probable classes of (B, classes), the likeliest first.
+
+    Of equal ones, the smaller comes first.
+    """
+    return np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
