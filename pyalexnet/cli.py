@@ -65,7 +65,7 @@ def evaluate(arguments: Sequence[str] | None = None) -> int:
     _add_reading(parser)
     _add_device(parser)
     parser.set_defaults(skip_bad_images=False, workers=2, devices="auto", threads=None)
-    return _run(parser, _evaluate, vars(parser.parse_args(arguments)))
+    return _run(parser, _evaluate, vars(parser.parse_intermixed_args(arguments)))
 
 
 def predict(arguments: Sequence[str] | None = None) -> int:
@@ -94,7 +94,7 @@ def predict(arguments: Sequence[str] | None = None) -> int:
     )
     _add_device(parser)
     parser.set_defaults(devices="auto", threads=None)
-    return _run(parser, _predict, vars(parser.parse_args(arguments)))
+    return _run(parser, _predict, vars(parser.parse_intermixed_args(arguments)))
 
 
 def _run(

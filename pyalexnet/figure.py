@@ -26,8 +26,8 @@ _SIDE, _CAPTION, _BAR, _GAP = 2.2, 0.3, 0.19, 0.2
 _DPI = 150
 
 _PIXELS = 360  # of a picture's side: rather more than drawn
-_CAPTION_WIDTH, _BAR_WIDTH = 32, 27  # characters that fit
-_RIGHT, _OTHER = "#ec8f89", "#aec7e8"
+_CAPTION_WIDTH, _BAR_WIDTH = 30, 27  # characters that fit
+_RIGHT, _OTHER, _TRACK = "#ec8f89", "#aec7e8", "#f5f5f5"
 
 
 def check(path: Path, images: int) -> None:
@@ -117,6 +117,7 @@ def _bars(figure: Figure, box: tuple[float, float, float, float], prediction: Pr
     shares = [share for _, share in prediction.classes]
     colours = [_RIGHT if name == prediction.truth else _OTHER for name in names]
     rows = range(len(names))
+    axes.barh(rows, 1, height=0.82, color=_TRACK)
     axes.barh(rows, shares, height=0.82, color=colours)
     axes.set_xlim(0, 1)
     axes.set_ylim(round(box[3] / _BAR) - 0.5, -0.5)  # the likeliest at the top

@@ -148,6 +148,25 @@ def test_eval_repeats_the_validation(trained: Outcome, capsys: Captured) -> None
         assert capsys.readouterr().out == expected_words(trained)
 
 
+def test_eval_of_several_by_views(trained: Outcome, tmp_path: Path, capsys: Captured) -> None:
+    paths = [str(trained.folder / f"{name}.safetensors") for name in ("last", "best")]
+    files = ["--predictions", str(tmp_path / "p.csv"), "--per-class"]
+    assert cli.evaluate([paths[0], "--views=dense", paths[1], "--dense-stride=1", *files]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    words = r"loss \d\.\d{4}, top-1 error \d+\.\d\d %, top-5 error 0\.00 % on 12 images"
+    assert re.match(
+        "label  class   images  top-1 error  top-5 error  most often taken for", lines[0]
+    )
+    assert sorted(line.split()[1] for line in lines[1:4]) == list(tiny.CLASSES)
+    for path, line in zip(paths, lines[4:6], strict=True):
+        assert re.fullmatch(f"{path}: {words} by 18 views", line)
+    assert re.fullmatch(f"average of 2: {words}", lines[6])
+    assert len(lines) == 7
+    assert (tmp_path / "p.csv").read_text().count("\n") == 1 + tiny.VAL
+
+
 def test_train_evaluate_only(trained: Outcome, capsys: Captured) -> None:
     folder = trained.folder
     before = sorted((path, path.stat().st_mtime_ns) for path in folder.iterdir())
@@ -170,6 +189,9 @@ def test_eval_mistakes(trained: Outcome, tmp_path: Path, capsys: Captured) -> No
         ([str(checkpoint), "--devices=cuda:99"], "device cuda:99"),
         ([str(checkpoint), "--batch=0"], "batch is 0"),
         ([str(checkpoint), "--threads=0"], "threads is 0"),
+        ([str(checkpoint), "--dense-stride=4"], "dense-stride is given, but not --views dense"),
+        ([str(checkpoint), "--predictions=/none/p"], "/none/p: cannot be written"),
+        ([str(checkpoint), f"--submission={tmp_path / 's'}"], ".*ILSVRC2012_IDs"),
     ):
         assert cli.evaluate(words) == 2
         err = capsys.readouterr().err
@@ -177,13 +199,16 @@ def test_eval_mistakes(trained: Outcome, tmp_path: Path, capsys: Captured) -> No
         assert err.count("\n") == 1
 
 
-def test_eval_of_unreadable_images(tmp_path: Path) -> None:
+def test_eval_of_unreadable_images(tmp_path: Path, capsys: Captured) -> None:
     checkpoint = tiny.run(tmp_path, epochs=1).folder / "last.safetensors"
     images = sorted((tmp_path / "data" / "val").glob("*/*.png"))
     images[0].write_bytes(b"")
     with pytest.raises(UserError, match=images[0].name):
         evaluate([checkpoint])
     assert evaluate([checkpoint], skip_bad=True).totals.images == tiny.VAL - 1
+    capsys.readouterr()
+    assert cli.evaluate([str(checkpoint), "--skip-bad-images"]) == 0
+    assert capsys.readouterr().out.endswith(" on 11 images, 1 skipped\n")
     for image in images:
         image.write_bytes(b"")
     with pytest.raises(UserError, match="none of the 12 validation images could be read"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 from pathlib import Path
@@ -9,15 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from data_files import random_bytes, write_mnist
+from data_files import random_bytes, write_image, write_mnist
 from PIL import Image
 
-from pyalexnet import cli
+from pyalexnet import cli, figure
 from pyalexnet.checkpoint import load
+from pyalexnet.data import load_image
 from pyalexnet.errors import DataError
+from pyalexnet.evaluate import load_model, open_device
 from pyalexnet.layers import Linear
 from pyalexnet.nets import Net
-from pyalexnet.predict import predict
+from pyalexnet.predict import Prediction, predict
+from pyalexnet.views import average, views
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,70 @@ def test_command(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert re.fullmatch(r" +\d+\.\d %  blue", lines[1])
 
 
+def test_several_nets_and_views_averaged(checkpoint: Path, tmp_path: Path) -> None:
+    Image.fromarray(random_bytes(10, 10, 3)).save(tmp_path / "a.png")
+    saved = load(checkpoint)
+    turned = {"fc3.bias": saved.weights["fc3.bias"] + np.float32([0, 1, 2])}
+    other = tmp_path / "other.safetensors"
+    dataclasses.replace(
+        saved, weights=saved.weights | turned, options=saved.options | {"mirror": False}
+    ).save(other)
+    image = load_image(tmp_path / "a.png", 10)[np.newaxis]
+    expected = []
+    for path, mirror in ((checkpoint, True), (other, False)):
+        model, _ = load_model(path, open_device("host"), 1)
+        expected.append(average(model, image, views("ten", (10, 10), (8, 8), mirror=mirror))[0])
+    (prediction,) = predict([checkpoint, other], [tmp_path / "a.png"], kind="ten")
+    for name, share in prediction.classes:
+        index = tiny.CLASSES.index(name)
+        assert share == pytest.approx((expected[0][index] + expected[1][index]) / 2, rel=1e-12)
+
+
+def test_true_class_is_that_of_the_folder(checkpoint: Path, tmp_path: Path) -> None:
+    images = [tmp_path / folder / "a.png" for folder in ("green", "grey")]
+    for image in images:
+        write_image(image)
+    assert [prediction.truth for prediction in predict([checkpoint], images)] == ["green", None]
+
+
+def test_figure(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = list(map(str, write_colours(tmp_path)))
+    words = [str(checkpoint), *images, "--views=ten", str(checkpoint)]
+    assert cli.predict(words) == 0
+    without = capsys.readouterr()
+    assert cli.predict([*words, "--figure", str(tmp_path / "f.PNG")]) == 0
+    assert cli.predict([*words, "--figure", str(tmp_path / "f.pdf")]) == 0
+    assert capsys.readouterr() == (2 * without.out, "")
+    with Image.open(tmp_path / "f.PNG") as drawn:
+        width, height = drawn.size
+        pixels = np.asarray(drawn.convert("RGB")).reshape(-1, 3)
+    assert width > 2 * height / 1.7  # three beside each other
+    for label in range(3):
+        colour = np.full(3, 60)
+        colour[2 - label] = 150
+        share = (pixels == colour).all(axis=1).mean()
+        assert share == pytest.approx(2.2**2 * 150**2 / (width * height), rel=0.02)
+    assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_figure_of_long_names(tmp_path: Path) -> None:
+    """Bars are as long as their probabilities, and red for the true class; no text is a formula."""
+    image = write_image(tmp_path / "a.png")
+    names = ["a $broken$ ^name, 鰻", "b" * 80, "c", "d", "e"]
+    shares = [0.5, 0.25, 0.125, 0.0625, 0.03125]
+    prediction = Prediction(image, list(zip(names, shares, strict=True)), names[1])
+    with (tmp_path / "f.png").open("wb") as file:
+        figure.draw(file, ".png", [prediction] * 6)
+    with Image.open(tmp_path / "f.png") as drawn:
+        pixels = np.asarray(drawn.convert("RGB")).astype(int)
+    rows = pixels.shape[0] // 2  # of the figure's two rows of images
+    bars = (pixels[-rows:, : pixels.shape[1] // 4] == [0xAE, 0xC7, 0xE8]).all(axis=2).sum(axis=1)
+    right = (pixels[-rows:, : pixels.shape[1] // 4] == [0xEC, 0x8F, 0x89]).all(axis=2).sum(axis=1)
+    side = 2.2 * 150
+    assert bars.max() == pytest.approx(0.5 * side, abs=3)
+    assert right.max() == pytest.approx(0.25 * side, abs=3)
+
+
 def test_a_grey_net_sees_colours_in_grey(tmp_path: Path) -> None:
     net = tiny.write_net(tmp_path / "grey.json", Net("grey", (1, 28, 28), (Linear(10, ""),), 0.01))
     data = write_mnist(tmp_path / "mnist")
@@ -116,6 +184,12 @@ def test_mistakes_are_one_line(
         ([str(checkpoint), str(tmp_path / "none.png")], "none.png"),
         ([str(tmp_path / "none"), "x.png"], "none: no such file; expected a checkpoint"),
         ([str(checkpoint), "x.png", "--devices=cuda:99"], "device cuda:99"),
+        ([str(checkpoint), str(checkpoint)], "no images among the files"),
+        ([str(checkpoint), "x.png", "--figure=x.gif"], "x.gif: expected a file name that ends in"),
+        ([str(checkpoint), "x.png", "--figure=/none/x.png"], "/none/x.png: cannot be written"),
+        ([str(checkpoint), *["x.png"] * 201, "--figure=x.png"], "201 images; expected at most 200"),
+        ([str(checkpoint), "x.png", "--dense-stride=2"], "but not --views dense"),
+        ([str(checkpoint), "x.png", "--views=dense", "--dense-stride=0"], "dense-stride is 0"),
     ):
         assert cli.predict(words) == 2
         err = capsys.readouterr().err

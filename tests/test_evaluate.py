@@ -1,0 +1,238 @@
+"""Evaluations: of one net as in its training, of several, by views; and the files they write."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from data_files import write_mnist
+from numpy.typing import NDArray
+
+from pyalexnet import data, evaluate, model
+from pyalexnet.checkpoint import load
+from pyalexnet.errors import CheckpointError, UserError
+from pyalexnet.layers import Conv, Linear
+from pyalexnet.nets import Net
+from pyalexnet.views import views
+
+HOST = evaluate.open_device("host")
+OTHER = Net("other", (3, 12, 12), (Conv(4, 3), Linear(3, activation="")), scale=1 / 64)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs on one data set: a/ reads 8×8 of 10×10 pixels, b/ is another net and reads all 12×12."""
+    folder = tmp_path_factory.mktemp("runs")
+    tiny.run(folder, "a", epochs=2)
+    other = tiny.write_net(folder / "other.json", OTHER)
+    tiny.run(folder, "b", epochs=1, net=str(other), image_size=12, rate=1e-3)
+    return folder
+
+
+@pytest.fixture
+def checkpoints(folder: Path) -> list[Path]:
+    return [folder / run / "last.safetensors" for run in "ab"]
+
+
+def by_hand(path: Path, kind: str) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """A net's probabilities of all validation images, image by image; and their labels."""
+    net, saved = evaluate.load_model(path, HOST, 1)
+    size = saved.mean.shape[0]
+    split = data.open_dataset(saved.data["spec"], size=size).val
+    crops = views(kind, (size, size), net.net.input[1:], stride=1)
+    images = split.read(np.arange(len(split)))
+    rows = [
+        np.mean([net.probabilities(image[None], crop[None])[0] for crop in crops], 0, np.float64)
+        for image in images
+    ]
+    return np.array(rows), split.labels
+
+
+def totals_by_hand(p: NDArray[np.float64], labels: NDArray[np.int32]) -> tuple[float, float]:
+    loss = -np.log(p[np.arange(len(labels)), labels]).mean()
+    return float(loss), float((p.argmax(axis=1) != labels).mean())
+
+
+def test_one_net_as_its_training_validates(checkpoints: list[Path], tmp_path: Path) -> None:
+    grey = Net("grey", (1, 28, 28), (Linear(10, ""),), 0.001)
+    net = tiny.write_net(tmp_path / "grey.json", grey)
+    digits = f"mnist:{write_mnist(tmp_path / 'mnist', train=40, val=300)}"
+    run = tiny.run(tmp_path, net=str(net), data=digits, image_size=None, epochs=1, rate=1e-3)
+    for path in (*checkpoints, run.folder / "last.safetensors"):
+        of, saved = evaluate.load_model(path, HOST, 7)
+        size = saved.mean.shape[0] if "folder" in saved.data["spec"] else None
+        expected = evaluate.validate(of, data.open_dataset(saved.data["spec"], size=size).val)
+        assert expected is not None
+        result = evaluate.evaluate([path], device="host", batch=5)
+        assert result.totals == result.members[0][2]
+        assert result.totals[1:] == expected[1:]
+        assert result.totals.loss == pytest.approx(expected.loss, rel=1e-6)
+        assert result.skipped == 0
+    assert 0 < result.totals.top5 < result.totals.top1
+
+
+@pytest.mark.parametrize(
+    ("kind", "counts"), [("centre", [1, 1]), ("ten", [10, 2]), ("dense", [18, 2])]
+)
+def test_several_nets_averaged(
+    checkpoints: list[Path], kind: str, counts: list[int], tmp_path: Path
+) -> None:
+    table = tmp_path / "p.csv"
+    result = evaluate.evaluate(
+        checkpoints, kind=kind, stride=1, device="host", batch=5, predictions=table
+    )
+    assert [path for path, _, _ in result.members] == checkpoints
+    assert [len(crops) for _, crops, _ in result.members] == counts
+    each = []
+    for path, _, totals in result.members:
+        p, labels = by_hand(path, kind)
+        assert (totals.loss, totals.top1) == pytest.approx(totals_by_hand(p, labels), rel=1e-6)
+        each.append(p)
+    mean = np.mean(each, axis=0)
+    loss, top1 = totals_by_hand(mean, labels)
+    assert (result.totals.loss, result.totals.top1) == pytest.approx((loss, top1), rel=1e-6)
+    assert result.totals.top5 == 0  # of three classes
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == tiny.VAL
+    for row, p, label in zip(rows, mean, labels, strict=True):
+        assert (int(row["label"]), row["class"]) == (label, tiny.CLASSES[label])
+        assert row["image"].startswith(f"{tiny.CLASSES[label]}/")
+        order = np.argsort(-p).tolist()
+        assert [int(row[f"label{i}"]) for i in (1, 2, 3)] == order
+        assert [row[f"class{i}"] for i in (1, 2, 3)] == [tiny.CLASSES[i] for i in order]
+        shares = [float(row[f"probability{i}"]) for i in (1, 2, 3)]
+        assert shares == pytest.approx(p[order], rel=1e-5)
+    assert len(row) == 3 + 3 * 3
+
+
+def with_ids(monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> None:
+    open_data = evaluate.open_data
+
+    def opened(*given: Any, **more: Any) -> data.Dataset:
+        return dataclasses.replace(open_data(*given, **more), ids=ids)
+
+    monkeypatch.setattr(evaluate, "open_data", opened)
+
+
+def test_submission_and_skipped_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: list[Path]
+) -> None:
+    tiny.write_data(tmp_path / "data")
+    bad = sorted((tmp_path / "data" / "val").glob("*/*.png"))[5]
+    bad.write_bytes(b"")
+    with_ids(monkeypatch, [900, 7, 31])
+    table, list_ = tmp_path / "p.csv", tmp_path / "s.txt"
+    result = evaluate.evaluate(
+        checkpoints,
+        f"folder:{tmp_path / 'data'}",
+        predictions=table,
+        submission=list_,
+        skip_bad=True,
+        batch=4,
+    )
+    assert (result.skipped, result.totals.images) == (1, tiny.VAL - 1)
+    assert [row.images for row in result.by_class] == [4, 3, 4]
+    lines = [line.split(" ") for line in list_.read_text().splitlines()]
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(lines) == len(rows) == tiny.VAL
+    for i, (line, row) in enumerate(zip(lines, rows, strict=True)):
+        if i == 5:
+            assert row.pop("image") == f"{bad.parent.name}/{bad.name}"
+            assert (line, {*row.values()}) == (["0"] * 3, {""})
+        else:
+            assert line == [str([900, 7, 31][int(row[f"label{rank}"])]) for rank in (1, 2, 3)]
+
+
+def test_files_are_written_at_the_end_or_not_at_all(
+    checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "p.csv"
+    table.write_text("before")
+    probabilities = model.Model.probabilities
+
+    def failing(self: model.Model, images: Any, crops: Any) -> Any:
+        assert table.read_text() == "before"
+        if len(images) < 8:  # the last batch
+            raise KeyboardInterrupt
+        return probabilities(self, images, crops)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.Model, "probabilities", failing)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.evaluate(checkpoints[:1], predictions=table, batch=8)
+    assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
+    assert table.read_text() == "before"
+    link = tmp_path / "link.csv"
+    link.symlink_to(table)
+    evaluate.evaluate(checkpoints[:1], predictions=link, batch=8)
+    assert link.is_symlink()
+    assert table.read_text().startswith("image,label,class,label1,class1,probability1,label2")
+
+
+def test_full_disk_is_named(checkpoints: list[Path], tmp_path: Path) -> None:
+    full = tmp_path / ".p.csv.tmp"
+    full.symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"p\.csv: cannot be written: No space left"):
+        evaluate.evaluate(checkpoints[:1], predictions=tmp_path / "p.csv")
+    assert not full.is_symlink()
+
+
+def test_unwritable_files_are_found_before_the_work(
+    checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "load_members", lambda *given: pytest.fail("work has begun"))
+    for place, reason in (
+        (tmp_path, "no regular file"),
+        (Path("/dev/null"), "no regular file"),
+        (tmp_path / "none" / "p.csv", "No such file or directory"),
+    ):
+        for name in ("predictions", "submission"):
+            with pytest.raises(UserError, match=f"{place}: cannot be written: .*{reason}"):
+                evaluate.evaluate(checkpoints, **{name: place})
+    same = tmp_path / "p.csv"
+    with pytest.raises(UserError, match="expected two files"):
+        evaluate.evaluate(checkpoints, predictions=same, submission=same)
+    assert not list(tmp_path.iterdir())
+
+
+def test_submission_of_other_data(checkpoints: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"needs ILSVRC2012_IDs, .* not those of folder"):
+        evaluate.evaluate(checkpoints, submission=tmp_path / "s.txt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nets_that_do_not_go_together(checkpoints: list[Path], tmp_path: Path) -> None:
+    saved = load(checkpoints[1])
+    path = tmp_path / "x.safetensors"
+    classes = ["blue", "grey", "red"]
+    dataclasses.replace(saved, classes=classes).save(path)
+    expected = f"{path}: .* {checkpoints[0]}, .*: class 1 is 'grey', not 'green'"
+    with pytest.raises(CheckpointError, match=expected):
+        evaluate.evaluate([checkpoints[0], path])
+    dataclasses.replace(saved, classes=[*saved.classes, "sky"]).save(path)
+    with pytest.raises(CheckpointError, match="it has 4, not 3"):
+        evaluate.evaluate([checkpoints[0], path])
+    dataclasses.replace(saved, data=saved.data | {"spec": "folder:/elsewhere"}).save(path)
+    with pytest.raises(CheckpointError, match=r"trained on folder:/elsewhere, .* --data"):
+        evaluate.evaluate([checkpoints[0], path])
+    assert evaluate.evaluate([checkpoints[0], path], saved.data["spec"]).totals.images == tiny.VAL
+
+
+def test_bar_on_a_terminal(
+    checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate.evaluate(checkpoints[:1], progress=True)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    evaluate.evaluate(checkpoints[:1], progress=True)
+    assert f"/{tiny.VAL} [" in capsys.readouterr().err
+    evaluate.evaluate(checkpoints[:1])
+    assert capsys.readouterr().err == ""
