@@ -50,22 +50,23 @@ class Tally:
         Of equal probabilities, that of the smaller label comes first, as in the loss kernel.
         Probabilities that are not numbers are wrong, and so is the loss from then on.
         """
-        p, labels = probabilities[labels >= 0].astype(np.float64), labels[labels >= 0]
-        if not len(labels):
+        counts = labels >= 0
+        if not counts.any():
             return
-        own = p[np.arange(len(labels)), labels][:, np.newaxis]
-        earlier = np.arange(p.shape[1]) < labels[:, np.newaxis]
-        ranks = np.count_nonzero((p > own) | ((p == own) & earlier), axis=1)
-        numbers = np.isfinite(p).all(axis=1)
-        ranks[~numbers] = p.shape[1]
-        losses = -np.log(np.maximum(own[:, 0], _SMALLEST))
+        p, labels = probabilities[counts].astype(np.float64), labels[counts]
+        own = p[np.arange(len(labels)), labels]
+        best = most_probable(p)
+        numbers = np.isfinite(p.sum(axis=1))
+        right = (best == labels[:, np.newaxis]) & numbers[:, np.newaxis]
+        losses = -np.log(np.maximum(own, _SMALLEST))
         self._loss += float(np.where(numbers, losses, np.nan).sum())
         self._images += np.bincount(labels, minlength=len(self._images))
-        for wrong, right in zip(self._wrong, (1, min(TOP, p.shape[1])), strict=True):
-            wrong += np.bincount(labels[ranks >= right], minlength=len(wrong))
-        mistaken = (ranks > 0) & numbers
-        first = p[mistaken].argmax(axis=1)
-        self._pairs.update(zip(labels[mistaken].tolist(), first.tolist(), strict=True))
+        for wrong, ranks in zip(self._wrong, (1, TOP), strict=True):
+            missed = ~right[:, :ranks].any(axis=1)
+            wrong += np.bincount(labels[missed], minlength=len(wrong))
+        mistaken = ~right[:, 0] & numbers
+        pairs = zip(labels[mistaken].tolist(), best[mistaken, 0].tolist(), strict=True)
+        self._pairs.update(pairs)
 
     def totals(self) -> Totals:
         """Loss and errors of all images."""
@@ -93,6 +94,11 @@ class Tally:
 def most_probable(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
     """The labels (B, at most 5) of the most probable classes of (B, classes), the likeliest first.
 
-    Of equal ones, the smaller comes first.
+    Of equal ones, the smaller comes first; those that are not numbers come last.
     """
-    return np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
+    left = np.where(np.isnan(probabilities), -1.0, probabilities)
+    best = []
+    for _ in range(min(TOP, left.shape[1])):  # quicker than sorting a thousand
+        best.append(left.argmax(axis=1))  # the first of equal ones
+        left[np.arange(len(left)), best[-1]] = -np.inf
+    return np.stack(best, axis=1)

@@ -99,10 +99,9 @@ def average(model: Classifier, images: NDArray[np.uint8], crops: Crops) -> NDArr
 
 
 def in_words(crops: Crops) -> str:
-    """How many views these are, and what they lack, as "2 views (…)"."""
+    """How many views these are, and what they lack: "2 views (whole images, also mirrored)"."""
     count, mirrored = len(crops), bool(crops[:, 2].any())
     words = f"{count} view{'s'[: count > 1]}"
     if len(np.unique(crops[:, :2], axis=0)) == 1:
-        how = ", as they are and mirrored" if mirrored else ""
-        return f"{words} (the net reads whole images{how})"
+        return f"{words} (whole images{', also mirrored' if mirrored else ''})"
     return words if mirrored else f"{words} (none mirrored)"

@@ -82,6 +82,8 @@ def test_most_probable() -> None:
     p = np.array([[0.1, 0.2, 0.1, 0.2, 0.05, 0.3, 0.05]])
     assert most_probable(p).tolist() == [[5, 1, 3, 0, 2]]
     assert most_probable(p[:, :3]).tolist() == [[1, 0, 2]]
+    assert most_probable(np.array([[0.2, np.nan, 0.0, 0.2]])).tolist() == [[0, 3, 2, 1]]
+    assert p.max() == 0.3  # unchanged
 
 
 def test_table() -> None:

@@ -82,9 +82,9 @@ def test_views_in_words() -> None:
     whole = (8, 8), (8, 8)
     assert in_words(views("ten", (10, 10), (8, 8))) == "10 views"
     assert in_words(views("ten", (10, 10), (8, 8), mirror=False)) == "5 views (none mirrored)"
-    alone = "1 view (the net reads whole images)"
+    alone = "1 view (whole images)"
     assert in_words(views("ten", *whole, mirror=False)) == alone
-    both = "2 views (the net reads whole images, as they are and mirrored)"
+    both = "2 views (whole images, also mirrored)"
     assert in_words(views("dense", *whole)) == both
 
 
