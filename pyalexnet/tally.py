@@ -50,23 +50,22 @@ class Tally:
         Of equal probabilities, that of the smaller label comes first, as in the loss kernel.
         Probabilities that are not numbers are wrong, and so is the loss from then on.
         """
-        counts = labels >= 0
-        if not counts.any():
-            return
-        p, labels = probabilities[counts].astype(np.float64), labels[counts]
-        own = p[np.arange(len(labels)), labels]
-        best = most_probable(p)
-        numbers = np.isfinite(p.sum(axis=1))
+        own = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+        numbers = np.isfinite(probabilities.sum(axis=1))
+        best = most_probable(probabilities)
         right = (best == labels[:, np.newaxis]) & numbers[:, np.newaxis]
-        losses = -np.log(np.maximum(own, _SMALLEST))
-        self._loss += float(np.where(numbers, losses, np.nan).sum())
-        self._images += np.bincount(labels, minlength=len(self._images))
+        losses = np.where(numbers, -np.log(np.maximum(own, _SMALLEST)), np.nan)
+        counts = labels >= 0
+        self._loss += float(losses[counts].sum())
+        self._images += self._by_label(labels[counts])
         for wrong, ranks in zip(self._wrong, (1, TOP), strict=True):
-            missed = ~right[:, :ranks].any(axis=1)
-            wrong += np.bincount(labels[missed], minlength=len(wrong))
-        mistaken = ~right[:, 0] & numbers
+            wrong += self._by_label(labels[counts & ~right[:, :ranks].any(axis=1)])
+        mistaken = counts & ~right[:, 0] & numbers
         pairs = zip(labels[mistaken].tolist(), best[mistaken, 0].tolist(), strict=True)
         self._pairs.update(pairs)
+
+    def _by_label(self, labels: NDArray[np.int32]) -> NDArray[np.int64]:
+        return np.bincount(labels, minlength=len(self._images))
 
     def totals(self) -> Totals:
         """Loss and errors of all images."""
