@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from pyalexnet import data, evaluate, model
 from pyalexnet.checkpoint import load
-from pyalexnet.errors import CheckpointError, UserError
+from pyalexnet.data import folder as folder_module
+from pyalexnet.data import load_image
+from pyalexnet.data.folder import FolderSplit
+from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.layers import Conv, Linear
 from pyalexnet.nets import Net
 from pyalexnet.views import views
@@ -151,6 +154,31 @@ def test_submission_and_skipped_images(
             assert line == [str([900, 7, 31][int(row[f"label{rank}"])]) for rank in (1, 2, 3)]
 
 
+def test_an_image_that_one_net_cannot_read_counts_for_none(
+    checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reading(path: Path, size: int) -> NDArray[np.uint8]:
+        if size == 12 and path.name == "05.png":
+            raise DataError("damaged where only large images look")
+        return load_image(path, size)
+
+    monkeypatch.setattr(folder_module, "load_image", reading)
+    result = evaluate.evaluate(checkpoints, skip_bad=True)
+    counted = [totals.images for _, _, totals in result.members]
+    assert [*counted, result.totals.images] == [tiny.VAL - 1] * 3
+    assert result.skipped == 1
+
+
+@pytest.mark.parametrize(("source", "count"), [("mnist", 1), ("fashion-mnist", 2)])
+def test_digits_are_not_mirrored(tmp_path: Path, source: str, count: int) -> None:
+    grey = Net("grey", (1, 28, 28), (Linear(10, ""),), 0.001)
+    net = tiny.write_net(tmp_path / "grey.json", grey)
+    spec = f"{source}:{write_mnist(tmp_path / 'mnist')}"
+    run = tiny.run(tmp_path, net=str(net), data=spec, image_size=None, epochs=1, rate=1e-3)
+    result = evaluate.evaluate([run.folder / "last.safetensors"], kind="ten")
+    assert len(result.members[0][1]) == count
+
+
 def test_files_are_written_at_the_end_or_not_at_all(
     checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +205,11 @@ def test_files_are_written_at_the_end_or_not_at_all(
     assert table.read_text().startswith("image,label,class,label1,class1,probability1,label2")
 
 
-def test_full_disk_is_named(checkpoints: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [1, 10_000])  # found when the file is closed; under way
+def test_full_disk_is_named(
+    checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    monkeypatch.setattr(FolderSplit, "name", lambda self, index: length * "x")
     full = tmp_path / ".p.csv.tmp"
     full.symlink_to("/dev/full")
     with pytest.raises(UserError, match=r"p\.csv: cannot be written: No space left"):
