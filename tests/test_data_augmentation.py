@@ -2,21 +2,82 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from pyalexnet.data.augmentation import centre_crops, permutation, random_crops
+from pyalexnet.data.augmentation import centre_crops, random_crops, shuffled
+
+SIZES = [*range(1, 70), 127, 128, 129, 255, 256, 257, 1000, 1023, 1024, 1025, 4095, 4097, 60_000]
 
 
-def test_permutation_is_one_and_differs_by_seed_and_epoch() -> None:
-    order = permutation(0, 0, 1000)
-    assert order.dtype == np.int64
-    np.testing.assert_array_equal(np.sort(order), np.arange(1000))
-    np.testing.assert_array_equal(order, permutation(0, 0, 1000))
-    for other in (permutation(1, 0, 1000), permutation(0, 1, 1000), np.arange(1000)):
-        assert np.mean(order == other) < 0.02
+def whole(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
+    return shuffled(seed, epoch, n, range(n))
+
+
+def chi_square(counts: NDArray[np.int64]) -> float:
+    """How far counts are from even, in standard deviations of the chi-square distribution."""
+    degrees, even = counts.size - 1, counts.sum() / counts.size
+    return float((((counts - even) ** 2).sum() / even - degrees) / np.sqrt(2 * degrees))
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_an_epoch_has_every_image_once(n: int) -> None:
+    for seed, epoch in ((0, 0), (2**64 - 1, 3)):
+        order = whole(seed, epoch, n)
+        assert order.dtype == np.int64
+        np.testing.assert_array_equal(np.sort(order), np.arange(n))
+
+
+def test_order_can_be_had_from_any_position_on() -> None:
+    order = whole(3, 8, 1000)
+    np.testing.assert_array_equal(shuffled(3, 8, 1000, np.arange(640, 768)), order[640:768])
+    np.testing.assert_array_equal(shuffled(3, 8, 1000, [999, 0, 999]), order[[999, 0, 999]])
+    assert len(shuffled(3, 8, 1000, [])) == 0
+    for wrong in (-1, 1000):
+        with pytest.raises(ValueError, match=r"positions .*; expected 0 to 999"):
+            shuffled(3, 8, 1000, [5, wrong])
+
+
+def test_orders_differ_by_seed_and_epoch() -> None:
+    order = whole(0, 0, 10_000)
+    np.testing.assert_array_equal(order, whole(0, 0, 10_000))
+    for other in (whole(1, 0, 10_000), whole(0, 1, 10_000), np.arange(10_000)):
+        assert np.count_nonzero(order == other) <= 8  # of a Poisson distribution with mean 1
+        assert abs(np.corrcoef(order, other)[0, 1]) < 0.05
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 16, 37, 100])
+def test_every_image_is_as_likely_at_every_position(n: int) -> None:
+    rounds = 1500
+    for orders in (
+        np.stack([whole(9, epoch, n) for epoch in range(rounds)]),
+        np.stack([whole(seed, 9, n) for seed in range(rounds)]),
+    ):
+        for position in {0, 1, n // 2, n - 1}:
+            assert abs(chi_square(np.bincount(orders[:, position], minlength=n))) < 4.5
+
+
+def test_small_orders_are_all_as_likely() -> None:
+    """Of 4 images, 24 orders: no pair or triple of positions depends on each other."""
+    orders = np.stack([whole(1, epoch, 4) for epoch in range(6000)]) @ [64, 16, 4, 1]
+    counts = np.unique(orders, return_counts=True)[1]
+    assert len(counts) == 24
+    assert abs(chi_square(counts)) < 4.5
+
+
+@pytest.mark.parametrize("apart", [1, 2, 32, 245, 256])
+def test_neighbours_have_nothing_to_do_with_each_other(apart: int) -> None:
+    """Nor have images as far apart as the network's rows and columns are long (245 here)."""
+    n = 60_000
+    order = whole(5, 2, n)
+    distances = (order[apart:] - order[:-apart]) % n
+    counts = np.bincount(distances * 100 // n, minlength=100)
+    assert abs(chi_square(counts)) < 4.5
+    pairs = order[:-apart] * 20 // n * 20 + order[apart:] * 20 // n
+    assert abs(chi_square(np.bincount(pairs, minlength=400))) < 4.5
 
 
 def test_bits_are_the_same_everywhere() -> None:
-    assert permutation(7, 3, 8).tolist() == [2, 6, 4, 0, 1, 5, 7, 3]
+    assert whole(7, 3, 8).tolist() == [5, 1, 2, 3, 4, 7, 0, 6]
     crops = random_crops(7, 3, 3, (256, 256), (224, 224))
     assert crops.tolist() == [[4, 14, 0], [12, 5, 1], [3, 5, 0]]
 
@@ -50,6 +111,19 @@ def test_crops_depend_on_the_place_in_the_whole_batch_only() -> None:
     np.testing.assert_array_equal(part, whole[50:80])
     with pytest.raises(ValueError, match="first_image 80 and count 30"):
         random_crops(3, 9, 30, (32, 32), (28, 28), first_image=80, global_batch=100)
+
+
+@pytest.mark.parametrize("shared", [2, 32])
+def test_consecutive_images_share_a_crop(shared: int) -> None:
+    alone = random_crops(3, 9, 100, (256, 256), (224, 224))
+    crops = random_crops(3, 9, 100, (256, 256), (224, 224), shared=shared)
+    np.testing.assert_array_equal(crops, alone[np.arange(100) // shared])
+    part = random_crops(
+        3, 9, 30, (256, 256), (224, 224), shared=shared, first_image=51, global_batch=100
+    )
+    np.testing.assert_array_equal(part, crops[51:81])
+    with pytest.raises(ValueError, match="shared 0; expected at least 1"):
+        random_crops(3, 9, 30, (256, 256), (224, 224), shared=0)
 
 
 def test_crop_larger_than_the_image_holds_it_all() -> None:

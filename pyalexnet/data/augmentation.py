@@ -1,18 +1,24 @@
 """The order of images and their crops: random, yet known from seed, epoch or step, and place alone.
 
-Nothing has to be stored to resume, and two processes that share a batch agree without talking.
-Values come from Philox's raw words, which NumPy keeps the same from version to version (its
-`permutation` and `integers` may change).
+Nothing has to be stored to resume, and processes that share a batch agree without talking. Values
+come from Philox's raw words, which NumPy keeps the same from version to version (its `permutation`
+and `integers` may change).
 """
 
 from __future__ import annotations
 
+import functools
+import math
+
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import NDArray
 
 # High halves of the Philox key's second word, so that uses of one seed never share numbers.
 _ORDER = 0x6F726465 << 32
 _CROPS = 0x63726F70 << 32
+
+_ROUNDS = 8  # even; twice the four that suffice in theory (Luby and Rackoff 1988)
 
 
 def _words(seed: int, use: int, number: int, count: int) -> NDArray[np.uint64]:
@@ -22,15 +28,65 @@ def _words(seed: int, use: int, number: int, count: int) -> NDArray[np.uint64]:
     return np.random.Philox(key=key, counter=counter).random_raw(count)
 
 
-def permutation(seed: int, epoch: int, n: int) -> NDArray[np.int64]:
-    """Order the images of an epoch.
+@functools.lru_cache(maxsize=8)
+def _round_keys(seed: int, epoch: int) -> NDArray[np.uint64]:
+    return _words(seed, _ORDER, epoch, _ROUNDS)
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    # The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit moves every bit.
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def shuffled(seed: int, epoch: int, n: int, positions: npt.ArrayLike) -> NDArray[np.int64]:
+    """Give the images that stand at some positions of an epoch's order.
+
+    Each epoch has every image once, in an order that is never written down: a keyed Feistel network
+    permutes the pairs (row, column) of a matrix that holds just n numbers or a few more, and what
+    it maps beyond n goes through it again (Black and Rogaway, "Ciphers with Arbitrary Finite
+    Domains", 2002: the generalised network and cycle walking).
+
+    Parameters
+    ----------
+    seed, epoch : int
+        Which order.
+    n : int
+        Images of the split.
+    positions : integers (B,)
+        Within 0 … n-1.
 
     Returns
     -------
-    int64 (n,)
-        Each of 0 … n-1 once.
+    int64 (B,)
+
+    Raises
+    ------
+    ValueError
+        A position is out of range.
     """
-    return np.argsort(_words(seed, _ORDER, epoch, n), kind="stable").astype(np.int64)
+    places = np.array(positions, np.int64)
+    if places.size == 0:
+        return places
+    if places.min() < 0 or places.max() >= n:
+        raise ValueError(f"positions {places.min()} to {places.max()}; expected 0 to {n - 1}")
+    rows = math.isqrt(n - 1) + 1
+    sides = np.uint64(rows), np.uint64(-(-n // rows))
+    keys = _round_keys(seed, epoch)
+
+    def network(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        left, right = values // sides[1], values % sides[1]
+        for number, key in enumerate(keys):
+            # `left` lies within the side of its turn; after two turns both are back in theirs.
+            side = sides[number % 2]
+            left, right = right, (left + _mixed(right + key) % side) % side
+        return left * sides[1] + right
+
+    images = network(places.astype(np.uint64))
+    while (beyond := np.flatnonzero(images >= n)).size:
+        images[beyond] = network(images[beyond])
+    return images.astype(np.int64)
 
 
 def random_crops(
@@ -44,6 +100,7 @@ def random_crops(
     mirror: bool = True,
     first_image: int = 0,
     global_batch: int | None = None,
+    shared: int = 1,
 ) -> NDArray[np.int32]:
     """Draw where each image of a step is cropped and whether it is mirrored (paper, section 4.1).
 
@@ -64,6 +121,9 @@ def random_crops(
     first_image, global_batch : int
         Place of the first image here in the whole step's batch, and the size of that (default: all
         images are here). The draws depend on the place in the whole batch only.
+    shared : int
+        So many consecutive images of the whole batch have one crop and mirror. The paper draws for
+        every image; the authors' code, to save time, for several at once.
 
     Returns
     -------
@@ -73,14 +133,18 @@ def random_crops(
     Raises
     ------
     ValueError
-        The images here reach beyond the whole batch.
+        The images here reach beyond the whole batch, or `shared` is less than 1.
     """
     whole = first_image + count if global_batch is None else global_batch
     if not 0 <= first_image <= first_image + count <= whole:
         raise ValueError(
             f"first_image {first_image} and count {count} must lie within global_batch {whole}"
         )
-    words = _words(seed, _CROPS, step, 3 * whole).reshape(whole, 3)[first_image:][:count]
+    if shared < 1:
+        raise ValueError(f"shared {shared}; expected at least 1")
+    draws = -(-whole // shared)
+    places = np.arange(first_image, first_image + count) // shared
+    words = _words(seed, _CROPS, step, 3 * draws).reshape(draws, 3)[places]
     crops = np.zeros((count, 3), np.int32)
     for axis in range(2):
         low, high = sorted((-pad, stored[axis] + pad - size[axis]))
