@@ -43,8 +43,8 @@ class Progress:
         Epochs done.
     position : int
         Batches done of the epoch under way.
-    seconds : float
-        Spent on those.
+    seconds, waited : float
+        Spent on those, and how much of it waiting for their images.
     totals : list of float
         Their `Model.raw_totals`.
     best, best_epoch : float and int
@@ -57,6 +57,7 @@ class Progress:
     epoch: int = 0
     position: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     totals: list[float] = field(default_factory=lambda: [0.0] * 4)
     best: float | None = None
     best_epoch: int = 0

@@ -64,7 +64,7 @@ def evaluate(arguments: Sequence[str] | None = None) -> int:
     )
     _add_reading(parser)
     _add_device(parser)
-    parser.set_defaults(skip_bad_images=False, workers=2, devices="auto", threads=None)
+    parser.set_defaults(skip_bad_images=False, workers=None, devices="auto", threads=None)
     return _run(parser, _evaluate, vars(parser.parse_intermixed_args(arguments)))
 
 
@@ -271,6 +271,12 @@ def _train_parser() -> argparse.ArgumentParser:
     )
     switch = argparse.BooleanOptionalAction
     add("--mirror", action=switch, help="mirror half of the images (default: not digits)")
+    add(
+        "--shared-crop",
+        type=int,
+        metavar="N",
+        help="N consecutive images of a batch have one crop and mirror (default: 1, as the paper)",
+    )
 
     run = parser.add_argument_group("run")
     add = run.add_argument
@@ -321,7 +327,12 @@ def _add_device(group: argparse._ActionsContainer) -> None:
 
 def _add_reading(group: argparse._ActionsContainer) -> None:
     add = group.add_argument
-    add("--workers", type=int, help="threads that read images (default: 2)")
+    add(
+        "--workers",
+        type=int,
+        help="processes, or threads where images lie in memory, that read ahead; 0: none "
+        "(default: one for each core)",
+    )
     add(
         "--skip-bad-images",
         action="store_true",

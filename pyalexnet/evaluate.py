@@ -133,26 +133,29 @@ def _difference(old: Sequence[str], new: Sequence[str]) -> str:
 
 
 def _batches(
-    splits: Sequence[data.Split], batch: int, workers: int
+    splits: Sequence[data.Split], batch: int, workers: int | None
 ) -> Iterator[tuple[list[NDArray[np.uint8]], NDArray[np.int32]]]:
     """The images of splits that differ in their size only, from each, and their labels.
 
     A label is -1 where any split cannot read the image.
     """
-    order = np.arange(len(splits[0]))
-    streams = [data.batches(split, order, batch, workers=workers) for split in splits]
-    for parts in zip(*streams, strict=True):
-        yield [images for images, _ in parts], np.min([labels for _, labels in parts], axis=0)
+    with ExitStack() as stack:
+        loaders = [
+            stack.enter_context(data.Loader(split, batch, workers=workers)) for split in splits
+        ]
+        for parts in zip(*(loader.epoch() for loader in loaders), strict=True):
+            yield [part.images for part in parts], np.min([part.labels for part in parts], axis=0)
 
 
 def validate(
     model: Model,
-    split: data.Split,
+    loader: data.Loader,
     *,
-    workers: int = 2,
     stop: Callable[[], bool] = lambda: False,
 ) -> Totals | None:
     """Loss and errors of a model on the centre crops of a split; None once `stop` says true.
+
+    The loader gives the split in batches that the model takes.
 
     The model's totals must have been taken before.
 
@@ -161,9 +164,10 @@ def validate(
     DataError
         An image cannot be read, or none could.
     """
-    size = model.net.input[1:]
-    for (images,), labels in _batches([split], model.batch, workers):
-        model.eval_step(images, labels, centre_crops(len(images), split.shape[:2], size))
+    split, size = loader.split, model.net.input[1:]
+    for batch in loader.epoch():
+        crops = centre_crops(len(batch.images), split.shape[:2], size)
+        model.eval_step(batch.images, batch.labels, crops)
         if stop():
             model.take_totals()
             return None
@@ -197,7 +201,7 @@ def evaluate(
     submission: Path | None = None,
     device: str = "auto",
     batch: int = 128,
-    workers: int = 2,
+    workers: int | None = None,
     threads: int | None = None,
     skip_bad: bool = False,
     progress: bool = False,
@@ -283,7 +287,7 @@ def _measure(
     sets: Sequence[data.Dataset],
     crops: Sequence[Crops],
     writers: Sequence[tuple[Path, Writer]],
-    workers: int,
+    workers: int | None,
     progress: bool,
 ) -> Evaluation:
     from tqdm import tqdm

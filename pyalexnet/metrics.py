@@ -30,7 +30,8 @@ class Metrics:
     records : list of dict
         The lines so far. Keys: epoch, step, train_loss, train_top1, train_top5, val_loss, val_top1,
         val_top5 (errors 0..1; those of training are measured under way, with dropout), rate,
-        bias_rate, images_per_second, seconds (training only), skipped (unreadable images).
+        bias_rate, images_per_second, seconds (training only), waited and waited_share (of these,
+        in seconds and 0..1, the wait for images), skipped (unreadable images).
 
     Raises
     ------

@@ -44,12 +44,15 @@ class Options:
         Pixels by which crops may reach over the images' borders.
     mirror : bool
         Whether to mirror half of the images.
+    shared_crop : int
+        So many consecutive images of a batch have one crop and mirror.
     output : str
         The run's folder.
     skip_bad_images : bool
         Leave out unreadable images, and count them.
-    workers : int
-        Threads that read images.
+    workers : int, optional
+        Who reads images ahead: processes, or threads where images lie in memory; by default one for
+        each core. 0: the trainer itself, when it needs them.
     threads : int, optional
         Threads of the host's kernels.
     progress, magnitudes : bool
@@ -71,9 +74,10 @@ class Options:
     seed: int = 0
     crop_pad: int | None = None
     mirror: bool | None = None
+    shared_crop: int = 1
     output: str | None = None
     skip_bad_images: bool = False
-    workers: int = 2
+    workers: int | None = None
     threads: int | None = None
     progress: bool = True
     magnitudes: bool = True
@@ -86,7 +90,8 @@ class Options:
             ("epochs", 1),
             ("seed", 0),
             ("crop_pad", 0),
-            ("workers", 1),
+            ("shared_crop", 1),
+            ("workers", 0),
             ("threads", 1),
             ("rate", 0),
             ("bias_rate", 0),

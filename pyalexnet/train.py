@@ -25,7 +25,7 @@ import numpy as np
 from pyalexnet import checkpoint as checkpoints
 from pyalexnet import data, metrics, optim
 from pyalexnet.checkpoint import Checkpoint, Progress
-from pyalexnet.data.augmentation import permutation, random_crops
+from pyalexnet.data.augmentation import random_crops
 from pyalexnet.display import Display, duration
 from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.evaluate import check_data, open_data, open_device, validate
@@ -241,9 +241,15 @@ class Trainer:
         """Trains until all epochs are done or an interruption is requested."""
         self.metrics = metrics.Metrics(self.folder, after=self.progress.epoch)
         self._announce()
+        options = self.options
+        training = data.Loader(
+            self.data.train, options.batch, seed=options.seed, workers=options.workers
+        )
+        validation = data.Loader(self.data.val, options.batch, workers=options.workers)
         try:
-            while self.progress.epoch < self.epochs and not interruption.requested:
-                self._epoch(interruption, on_step)
+            with training, validation:
+                while self.progress.epoch < self.epochs and not interruption.requested:
+                    self._epoch(training, validation, interruption, on_step)
         except DataError as error:  # an image that is unreadable can be mended
             if self.progress.step:
                 self._save(LAST)
@@ -263,61 +269,69 @@ class Trainer:
             )
         return Outcome(self.folder, not finished, self.progress)
 
-    def _epoch(self, interruption: Interruption, on_step: Callable[[int], None]) -> None:
+    def _epoch(
+        self,
+        training: data.Loader,
+        validation: data.Loader,
+        interruption: Interruption,
+        on_step: Callable[[int], None],
+    ) -> None:
         progress, batch = self.progress, self.options.batch
         images = len(self.data.train)
         self.display.begin(
             progress.epoch + 1, self.epochs, images, min(progress.position * batch, images)
         )
-        self._train_steps(interruption, on_step)
+        self._train_steps(training, interruption, on_step)
         self.display.end()
         if progress.position < self.steps:
             return
-        validation = validate(
-            self.model,
-            self.data.val,
-            workers=self.options.workers,
-            stop=lambda: interruption.requested,
-        )
-        if validation is None:  # resuming repeats the validation only
+        totals = validate(self.model, validation, stop=lambda: interruption.requested)
+        if totals is None:  # resuming repeats the validation only
             return
-        if not math.isfinite(validation.loss):
+        if not math.isfinite(totals.loss):
             raise self._diverged()
-        self._end_epoch(validation)
+        self._end_epoch(totals)
 
-    def _train_steps(self, interruption: Interruption, on_step: Callable[[int], None]) -> None:
+    def _train_steps(
+        self, loader: data.Loader, interruption: Interruption, on_step: Callable[[int], None]
+    ) -> None:
         """The rest of an epoch. The model's totals are in `progress` afterwards."""
         progress, options = self.progress, self.options
         stored, size = self.data.train.shape[:2], self.net.input[1:]
-        order = permutation(options.seed, progress.epoch, len(self.data.train))
         before, begin = progress.seconds, time.perf_counter()
+        waited_before = progress.waited - loader.waited
         looked_at, look_time = progress.position, begin
-        batches = data.batches(
-            self.data.train,
-            order,
-            options.batch,
-            start=progress.position,
-            workers=options.workers,
-        )
         try:
-            for images, labels in batches:
+            for batch in loader.epoch(progress.epoch, start=progress.position):
                 crops = random_crops(
                     options.seed,
                     progress.step,
-                    len(images),
+                    len(batch.images),
                     stored,
                     size,
                     pad=options.crop_pad or 0,
                     mirror=bool(options.mirror),
+                    first_image=batch.first,
+                    global_batch=batch.whole,
+                    shared=options.shared_crop,
                 )
-                self.model.train_step(images, labels, crops, seed=options.seed, step=progress.step)
+                self.model.train_step(
+                    batch.images,
+                    batch.labels,
+                    crops,
+                    seed=options.seed,
+                    step=progress.step,
+                    first_image=batch.first,
+                    global_batch=batch.whole,
+                )
                 self.sgd.step()
                 progress.step += 1
                 progress.position += 1
                 on_step(progress.step)
-                self.display.advance(len(images))
+                self.display.advance(batch.whole)
                 now = time.perf_counter()
                 progress.seconds = before + now - begin
+                progress.waited = waited_before + loader.waited
                 if (
                     progress.position - looked_at >= _LOOK_STEPS
                     or now - look_time >= _LOOK_SECONDS
@@ -358,6 +372,8 @@ class Trainer:
             "bias_rate": self.sgd.bias_rate * factor,
             "images_per_second": training.images / progress.seconds,
             "seconds": progress.seconds,
+            "waited": progress.waited,
+            "waited_share": progress.waited / progress.seconds,
             "skipped": self.data.train.skipped + self.data.val.skipped,
         }
         is_best = progress.best is None or validation.top1 < progress.best
@@ -368,7 +384,7 @@ class Trainer:
         progress.schedule = self.schedule.state()
         self._print_epoch(record)
         progress.epoch, progress.position = progress.epoch + 1, 0
-        progress.seconds, progress.totals = 0.0, [0.0] * 4
+        progress.seconds, progress.waited, progress.totals = 0.0, 0.0, [0.0] * 4
         # The line comes first: a resumed run removes one that is too many, but could not add one.
         self.metrics.add(record)
         self._save(LAST)
@@ -410,7 +426,8 @@ class Trainer:
 
     def _with_advice(self, error: DataError) -> DataError:
         advice = str(error)
-        if self.data.name == "folder" and not self.options.skip_bad_images:
+        unreadable = not isinstance(error, data.WorkerDied)
+        if unreadable and self.data.name == "folder" and not self.options.skip_bad_images:
             advice += "; --skip-bad-images leaves such images out and counts them"
         if self.progress.step:
             advice += f"; saved {self.folder / LAST}, which goes on with: {self._command()}"
@@ -445,7 +462,8 @@ class Trainer:
         self.display.line(
             f"epoch {record['epoch']}/{self.epochs}  training {errors('train')}; "
             f"validation {errors('val')}; rate {record['rate']:g}, "
-            f"{record['images_per_second']:,.0f} images/s, {duration(record['seconds'])}{skipped}"
+            f"{record['images_per_second']:,.0f} images/s, {duration(record['seconds'])}, "
+            f"{100 * record['waited_share']:.0f} % of it waiting for images{skipped}"
             + (f", {duration(left)} left" if left else "")
         )
         if self.options.magnitudes:

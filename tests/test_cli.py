@@ -38,7 +38,13 @@ def arguments(folder: Path, *more: str) -> list[str]:
 def test_train_takes_every_option(tmp_path: Path, trained: Outcome, capsys: Captured) -> None:
     spelled_out = ["--rate=0.01", "--bias-rate=0.02", "--momentum=0.9", "--decay=5e-4"]
     spelled_out += ["--dropout=0.5", "--crop-pad=0", "--mirror", "--workers=1", "--threads=1"]
-    spelled_out += ["--no-progress", "--no-magnitudes", "--skip-bad-images", "--overwrite"]
+    spelled_out += [
+        "--shared-crop=1",
+        "--no-progress",
+        "--no-magnitudes",
+        "--skip-bad-images",
+        "--overwrite",
+    ]
     assert cli.train(arguments(tmp_path, *spelled_out, "--epochs=2")) == 0
     out, err = capsys.readouterr()
     assert (err, "epoch 2/2  training loss" in out) == ("", True)

@@ -12,7 +12,7 @@ import pytest
 from data_files import random_bytes, write_folder, write_image
 from PIL import Image
 
-from pyalexnet.data import batches, load_image, mean_image, open_dataset
+from pyalexnet.data import Loader, load_image, mean_image, open_dataset
 from pyalexnet.errors import DataError
 
 
@@ -196,8 +196,10 @@ def test_damaged_image_stops_reading_or_is_skipped(tmp_path: Path) -> None:
 def test_loader_gives_the_label_of_a_skipped_image(tmp_path: Path) -> None:
     damage(write_folder(tmp_path) / "train" / "ant" / "1.png", "text")
     split = open_dataset(f"folder:{tmp_path}", size=8, skip_bad=True).train
-    labels = [batch_labels for _, batch_labels in batches(split, np.arange(6), 3)]
-    np.testing.assert_array_equal(np.concatenate(labels), [0, -1, 0, 1, 1, 1])
+    with Loader(split, 3, workers=2) as loader:
+        labels = [label for batch in loader.epoch() for label in batch.labels.tolist()]
+    assert labels == [0, -1, 0, 1, 1, 1]
+    assert split.skipped == 1
 
 
 def test_no_readable_image_has_no_mean(tmp_path: Path) -> None:
@@ -214,14 +216,16 @@ def test_memory_does_not_hold_the_images(tmp_path: Path) -> None:
         link = tmp_path / "train" / "ant" / f"copy{number}.jpg"
         link.symlink_to(tmp_path / "train" / "ant" / "0.jpg")
     train = open_dataset(f"folder:{tmp_path}", size=64).train
+    rings: list[int] = []
     tracemalloc.start()
     try:
-        for _ in batches(train, np.arange(401), 10):
-            pass
+        with Loader(train, 10, workers=2, pin=lambda ring: rings.append(ring.nbytes)) as loader:
+            for _ in loader.epoch():
+                pass
         held = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert held < 401 * 64 * 64 * 3 / 2  # about six batches of ten
+    assert held + rings[0] < 401 * 64 * 64 * 3 / 4  # about five batches of ten
 
 
 def test_missing_folders(tmp_path: Path) -> None:

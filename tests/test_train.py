@@ -22,7 +22,7 @@ from tiny import STEPS, records, run
 
 from pyalexnet import train as trainer
 from pyalexnet.checkpoint import Checkpoint, load
-from pyalexnet.data.augmentation import permutation
+from pyalexnet.data.augmentation import shuffled
 from pyalexnet.errors import CheckpointError, DataError, DeviceError, NetError, UserError
 from pyalexnet.layers import Dropout, Linear
 from pyalexnet.model import Model
@@ -76,6 +76,8 @@ def test_a_run_leaves_metrics_curve_and_checkpoints(uninterrupted: Outcome) -> N
             assert 0 <= line[f"{part}_top5"] <= line[f"{part}_top1"] <= 1
         assert line["bias_rate"] == 2 * line["rate"]
         assert line["seconds"] * line["images_per_second"] == pytest.approx(tiny.TRAIN)
+        assert 0 < line["waited"] < line["seconds"]  # a part, as the caller reads images itself
+        assert line["waited_share"] == line["waited"] / line["seconds"]
     with Image.open(folder / "curve.png") as picture:
         assert picture.format == "PNG"
         assert len(set(picture.convert("L").resize((60, 20)).tobytes())) > 2  # not blank
@@ -123,6 +125,44 @@ def test_interrupted_at_every_step_same_bits(uninterrupted: Outcome, tmp_path: P
         )
     assert not outcome.interrupted
     assert_same_end(outcome, uninterrupted)
+
+
+def test_worker_processes_give_the_same_bits(uninterrupted: Outcome, tmp_path: Path) -> None:
+    stopped = run(tmp_path, workers=2, on_step=at_step(STEPS + 2, interrupt))
+    assert last(stopped).options["workers"] == 2
+    assert_same_end(trainer.train(output=str(stopped.folder), resume=True), uninterrupted)
+
+
+def test_death_of_a_worker_loses_nothing(uninterrupted: Outcome, tmp_path: Path) -> None:
+    def kill_one() -> None:
+        [task] = Path("/proc/self/task").glob(str(os.getpid()))
+        for pid in (task / "children").read_text().split():
+            if b"pyalexnet.data.workers" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return os.kill(int(pid), signal.SIGKILL)
+        raise AssertionError("no worker")
+
+    message = r"killed by SIGKILL, as Linux does when memory runs out; saved .*--resume"
+    with pytest.raises(DataError, match=message) as caught:
+        run(tmp_path, workers=2, on_step=at_step(2, kill_one))
+    assert "--skip-bad-images" not in str(caught.value)
+    again = trainer.train(output=str(tmp_path / "run"), resume=True, workers=0)
+    assert_same_end(again, uninterrupted)
+
+
+def test_images_may_share_a_crop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_step, draws = Model.train_step, []
+
+    def watched(self: Model, images: Any, labels: Any, crops: Any, **more: Any) -> None:
+        draws.append(crops.copy())
+        train_step(self, images, labels, crops, **more)
+
+    monkeypatch.setattr(Model, "train_step", watched)
+    run(tmp_path, epochs=1, shared_crop=4)
+    assert len(draws) == STEPS
+    for crops in draws:
+        for first in range(0, len(crops), 4):
+            assert len(np.unique(crops[first : first + 4], axis=0)) == 1
+    assert len(np.unique(np.concatenate(draws), axis=0)) > 4
 
 
 def test_interrupted_in_validation_same_bits(
@@ -265,7 +305,7 @@ def test_an_image_that_becomes_unreadable_loses_nothing(
     uninterrupted: Outcome, tmp_path: Path
 ) -> None:
     tiny.options(tmp_path)
-    last_index = int(permutation(5, 1, tiny.TRAIN)[-1])  # of the second epoch
+    [last_index] = shuffled(5, 1, tiny.TRAIN, [tiny.TRAIN - 1]).tolist()  # of the second epoch
     label, number = divmod(last_index, tiny.TRAIN // 3)
     image = tmp_path / "data" / "train" / tiny.CLASSES[label] / f"{3 * number + label:02}.png"
     whole = image.read_bytes()
@@ -302,6 +342,7 @@ def test_lines_for_whom_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFix
         r"^epoch 1/1  step 1  loss \d\.\d+  error [\d.]+ %  [\d,]+ images/s$", out, re.M
     )
     assert re.search(r"^epoch 1/1  training loss .* top-1 .* top-5 .*; validation loss", out, re.M)
+    assert re.search(r"images/s, \d+ s, \d+ % of it waiting for images$", out, re.M)
     for layer in ("conv1.weight", "conv1.bias", "fc2.weight", "fc3.bias"):
         assert re.search(rf"^  {re.escape(layer)} +mean \|w\| \S+  mean \|Δw\| \S+$", out, re.M)
     run(tmp_path, "quiet", epochs=1, progress=False)
@@ -408,7 +449,8 @@ def test_resume_refuses_another_run(
         ({"dropout": 1.5}, UserError, "dropout is 1.5; expected less than 1"),
         ({"seed": -1}, UserError, "seed is -1"),
         ({"seed": 2**64}, UserError, "seed is .*; expected less than 2^64".replace("^", r"\^")),
-        ({"workers": 0}, UserError, "workers is 0"),
+        ({"workers": -1}, UserError, "workers is -1; expected at least 0"),
+        ({"shared_crop": 0}, UserError, "shared-crop is 0; expected at least 1"),
         ({"threads": 0}, UserError, "threads is 0"),
         ({"schedule": "cosine"}, UserError, "schedule 'cosine': expected"),
         ({"devices": "host,host"}, DeviceError, "devices 'host,host': expected one device"),

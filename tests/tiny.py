@@ -57,6 +57,7 @@ def options(folder: Path, **more: Any) -> dict[str, Any]:
         "epochs": 3,
         "schedule": "stall:1",
         "seed": 5,
+        "workers": 0,
         "magnitudes": False,
     } | more
 
@@ -70,5 +71,5 @@ def records(run: Path) -> list[dict[str, Any]]:
     """Read the lines of a run's metrics, without what depends on time."""
     file = run / "metrics.jsonl"
     lines = map(json.loads, file.read_text().splitlines() if file.exists() else [])
-    timed = ("seconds", "images_per_second")
+    timed = ("seconds", "images_per_second", "waited", "waited_share")
     return [{k: v for k, v in line.items() if k not in timed} for line in lines]

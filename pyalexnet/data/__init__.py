@@ -4,7 +4,7 @@
 `open_dataset(spec)`          a `Dataset` by its specification
 `Dataset`, `Split`            what every source gives
 `mean_image(split)`           what is subtracted from every image
-`batches(split, order, …)`    images and labels, read ahead by threads
+`Loader(split, batch, …)`     batches, epoch after epoch, read ahead by threads or processes
 `load_image(path, size)`      one JPEG or PNG file
 `augmentation`                the order of an epoch, crops and mirrors
 `shapes`                      the built-in set, drawn
@@ -18,11 +18,21 @@ from pathlib import Path
 
 from pyalexnet.data import cifar10, folder, idx, shapes
 from pyalexnet.data.images import load_image
-from pyalexnet.data.loader import batches, mean_image
+from pyalexnet.data.loader import Batch, Loader, mean_image
 from pyalexnet.data.split import Dataset, Split
+from pyalexnet.data.workers import WorkerDied
 from pyalexnet.errors import DataError
 
-__all__ = ["Dataset", "Split", "batches", "load_image", "mean_image", "open_dataset"]
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Loader",
+    "Split",
+    "WorkerDied",
+    "load_image",
+    "mean_image",
+    "open_dataset",
+]
 
 _EXPECTED = {
     "mnist": idx.FILES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +21,22 @@ class Split(ABC):
         (H, W, C) of every image.
     labels : int32 (n,)
         Class numbers; -1 for an image found unreadable, which the loss leaves out.
-    skipped : int
-        How many labels have become -1 so far.
+    decodes : bool
+        Whether reading is work, so that `Loader` has it done by processes, to which the split is
+        pickled. Where it is but a copy, False has it done by threads.
     """
 
     shape: tuple[int, int, int]
     labels: NDArray[np.int32]
-    skipped: int = 0
+    decodes: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def skipped(self) -> int:
+        """How many images have been found unreadable so far."""
+        return int(np.count_nonzero(self.labels < 0))
 
     def name(self, index: int) -> str:
         """Give what an image is called in messages and lists: its file, or its number."""
@@ -55,6 +61,10 @@ class Split(ABC):
             An image cannot be read and the split was not opened with `skip_bad`.
         """
 
+    def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Do as `read`, into `out`, uint8 (B, H, W, C); a split that can saves a copy here."""
+        out[...] = self.read(indices)
+
 
 class ArraySplit(Split):
     """Images that lie in memory.
@@ -65,6 +75,8 @@ class ArraySplit(Split):
     labels : integers (n,)
     """
 
+    decodes = False
+
     def __init__(self, images: NDArray[np.uint8], labels: NDArray[np.integer]) -> None:
         rows, columns, channels = images.shape[1:]
         self.shape = (rows, columns, channels)
@@ -73,6 +85,10 @@ class ArraySplit(Split):
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         return self._images[indices]
+
+    def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        # Indices are known to be in range; in its other modes, take makes a copy first.
+        self._images.take(indices, axis=0, out=out, mode="clip")
 
 
 class Colour(NamedTuple):

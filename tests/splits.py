@@ -1,0 +1,90 @@
+"""Splits that worker processes can find here: what they read tells who read it, or goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyalexnet.data import Split
+from pyalexnet.errors import DataError
+
+
+class Numbered(Split):
+    """Image i has i in each of its 16-bit pixels' two bytes, as two channels, and the label i % 7.
+
+    Parameters
+    ----------
+    n : int
+    damaged : tuple of int
+        Images that are unreadable.
+    skip_bad : bool
+        Skip these rather than raise DataError.
+    """
+
+    def __init__(self, n: int, damaged: tuple[int, ...] = (), *, skip_bad: bool = False) -> None:
+        self.shape = (2, 3, 2)
+        self.labels = np.arange(n, dtype=np.int32) % 7
+        self._damaged, self._skip_bad = damaged, skip_bad
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        images = np.empty((len(indices), *self.shape), np.uint8)
+        images[...] = np.stack([indices % 256, indices // 256], axis=1)[:, None, None, :]
+        for place, index in enumerate(indices.tolist()):
+            if index in self._damaged:
+                if not self._skip_bad:
+                    raise DataError(f"image {index}: damaged")
+                images[place] = 0
+                self.labels[index] = -1
+        return images
+
+
+def numbers(images: NDArray[np.uint8]) -> list[int]:
+    """Give the numbers of `Numbered` images."""
+    pixels = images.reshape(len(images), -1, 2).astype(int)
+    assert (pixels == pixels[:, :1]).all()
+    return (pixels[:, 0, 0] + 256 * pixels[:, 0, 1]).tolist()
+
+
+class Process(Numbered):
+    """An image shows the process that read it."""
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        images = np.zeros((len(indices), *self.shape), np.uint8)
+        images.reshape(len(indices), -1)[:, :8] = np.array([os.getpid()]).view(np.uint8)
+        return images
+
+
+class Dying(Numbered):
+    """The process that reads image 20 dies, in a way of several."""
+
+    def __init__(self, n: int, how: str) -> None:
+        super().__init__(n)
+        self._how = how
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        if 20 in indices:
+            if self._how == "bug":
+                raise ZeroDivisionError("a bug")
+            if self._how == "exit":
+                os._exit(7)
+            os.kill(os.getpid(), signal.Signals[self._how])
+            signal.pause()
+        return super().read(indices)
+
+
+class Unpicklable(Numbered):
+    """Cannot be taken apart for a worker."""
+
+    def __reduce__(self) -> str:
+        raise TypeError("not to be pickled")
+
+
+class Unknown(Numbered):
+    """Cannot be put together by a worker."""
+
+    def __setstate__(self, state: object) -> None:
+        sys.exit(3)

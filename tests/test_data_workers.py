@@ -1,0 +1,248 @@
+"""A loader whose batches are read by processes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import write_folder
+from splits import Dying, Numbered, Process, Unknown, Unpicklable, numbers
+
+from pyalexnet.data import Loader, WorkerDied, open_dataset, workers
+from pyalexnet.errors import DataError, UserError
+
+
+def children() -> set[int]:
+    """Give the processes that this one has started and not yet seen the end of."""
+    tasks = Path("/proc/self/task")
+    return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+
+
+def test_epochs_have_the_same_bits_whatever_the_number_of_workers() -> None:
+    split = Numbered(150)
+    given = []
+    for count in (0, 1, 3):
+        with Loader(split, 64, seed=3, workers=count) as loader:
+            given.append(
+                [
+                    (numbers(batch.images), batch.labels.tolist())
+                    for epoch, start in ((5, 0), (6, 1))
+                    for batch in loader.epoch(epoch, start=start)
+                ]
+            )
+    assert len(given[0]) == 5
+    assert given[0] == given[1] == given[2]
+
+
+def test_batches_come_in_order_epoch_after_epoch() -> None:
+    before = children()
+    with Loader(Numbered(300), 50, workers=2) as loader:
+        assert children() == before  # they start with the first batch
+        for epoch in range(3):
+            seen: list[int] = []
+            for batch in loader.epoch(epoch):
+                seen += numbers(batch.images)
+                assert batch.labels.tolist() == [i % 7 for i in seen[-50:]]
+            assert seen == [*range(300)]
+        assert len(children() - before) == 2  # and are the same ones in every epoch
+    assert children() == before
+
+
+def test_processes_read() -> None:
+    with Loader(Process(64), 8, workers=2, ahead=8) as loader:
+        pids = {
+            int(image.reshape(-1)[:8].view(np.int64)[0])
+            for batch in loader.epoch()
+            for image in batch.images
+        }
+        assert pids <= children() and os.getpid() not in pids
+
+
+def test_an_epoch_left_early_disturbs_no_other() -> None:
+    with Loader(Numbered(400), 8, workers=2) as loader:
+        for first in range(5):
+            left = loader.epoch(0, start=first)
+            assert numbers(next(left).images)[0] == 8 * first
+        whole = [i for batch in loader.epoch(1) for i in numbers(batch.images)]
+        assert whole == [*range(400)]
+
+
+def test_leaving_early_ends_the_workers() -> None:
+    before = children()
+    with pytest.raises(KeyError), Loader(Numbered(400), 8, workers=2) as loader:
+        for _ in loader.epoch():
+            raise KeyError
+    assert children() == before
+    loader = Loader(Numbered(400), 8, workers=2)
+    next(loader.epoch())
+    del loader  # without close
+    assert children() == before
+
+
+def test_what_was_given_stays_after_the_end() -> None:
+    with Loader(Numbered(8), 8, workers=1) as loader:
+        batch = next(loader.epoch())
+    assert numbers(batch.images) == [*range(8)]
+
+
+def test_unreadable_images_are_known_to_the_callers_split() -> None:
+    split = Numbered(100, damaged=(13, 14, 77), skip_bad=True)
+    with Loader(split, 10, workers=2) as loader:
+        for _ in range(2):
+            labels = np.concatenate([batch.labels.copy() for batch in loader.epoch()])
+            assert np.flatnonzero(labels < 0).tolist() == [13, 14, 77]
+            np.testing.assert_array_equal(labels, split.labels)
+            assert split.skipped == 3
+
+
+def test_an_image_skipped_by_one_worker_is_skipped_by_all(tmp_path: Path) -> None:
+    """They share the labels, so that what an epoch leaves out, the next one does too."""
+    train = write_folder(tmp_path, classes=("ant",), each=16) / "train"
+    whole = {image: image.read_bytes() for image in (train / "ant").iterdir()}
+    for image in whole:
+        image.write_bytes(b"damaged")
+    split = open_dataset(f"folder:{tmp_path}", size=8, skip_bad=True).train
+    with Loader(split, 16, workers=2, seed=1) as loader:
+        for epoch in range(3):
+            for batch in loader.epoch(epoch):
+                assert (batch.labels == -1).all() and not batch.images.any()
+            for image, content in whole.items():  # mended, and nobody looks
+                image.write_bytes(content)
+    assert split.skipped == 16
+
+
+def test_error_arrives_as_itself_after_the_batches_before_it() -> None:
+    split = Numbered(100, damaged=(38, 20, 23))
+    with Loader(split, 16, workers=3) as loader:
+        batches = loader.epoch()
+        assert numbers(next(batches).images) == [*range(16)]
+        with pytest.raises(DataError, match=r"^image 20: damaged$"):
+            next(batches)
+        assert split.skipped == 0
+        assert numbers(next(loader.epoch()).images) == [*range(16)]  # and it can go on
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("SIGKILL", "was killed by SIGKILL, as Linux does when memory runs out"),
+        ("SIGBUS", "was killed by SIGBUS, as by a mapped file"),
+        ("SIGSEGV", "was killed by SIGSEGV$"),
+        ("exit", "ended with status 7; what it printed says why"),
+    ],
+)
+def test_death_of_a_worker_is_reported_with_its_cause(how: str, message: str) -> None:
+    before = children()
+    with Loader(Dying(400, how), 8, workers=2) as loader:
+        with pytest.raises(WorkerDied, match=f"a worker process {message}"):
+            for _ in loader.epoch():
+                pass
+        with pytest.raises(WorkerDied):  # nor does it hang thereafter
+            next(loader.epoch())
+    assert children() == before
+
+
+def test_bug_in_a_worker_arrives_with_its_traceback() -> None:
+    with (
+        Loader(Dying(400, "bug"), 8, workers=2) as loader,
+        pytest.raises(RuntimeError, match=r"in a worker process:\n(.*\n)*.*splits\.py(.*\n)*.*bug"),
+    ):
+        list(loader.epoch())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_the_parents_business(number: int) -> None:
+    before = children()
+    with Loader(Numbered(400), 8, workers=2) as loader:
+        batches = loader.epoch()
+        next(batches)
+        for epoch in range(1, 3):  # by now each has had its first task, behind the handlers
+            list(loader.epoch(epoch))
+        for pid in children() - before:
+            os.kill(pid, number)
+        assert sum(len(batch.images) for batch in loader.epoch(3)) == 400
+
+
+def test_split_that_a_worker_cannot_have(capfd: pytest.CaptureFixture[str]) -> None:
+    before = children()
+    with Loader(Unpicklable(8), 8) as loader, pytest.raises(TypeError, match="not to be pickled"):
+        next(loader.epoch())
+    with Loader(Unknown(8), 8) as loader, pytest.raises(WorkerDied, match="ended with status 3"):
+        next(loader.epoch())
+    assert children() == before
+
+
+def test_no_room_for_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with (
+        Loader(Numbered(400), 8, workers=2) as loader,
+        pytest.raises(UserError, match=r"no \d+ MB of shared memory .*: No space left on device"),
+    ):
+        next(loader.epoch())
+
+
+def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, started, popen = children(), [], subprocess.Popen
+
+    def limited(*args: object, **more: object) -> object:
+        if started:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        started.append(1)
+        return popen(*args, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(workers.subprocess, "Popen", limited)
+    with (
+        Loader(Numbered(400), 8, workers=2) as loader,
+        pytest.raises(UserError, match=r"worker process cannot be started: .*unavailable"),
+    ):
+        next(loader.epoch())
+    assert children() == before
+
+
+SCRIPT = """
+import os, signal
+from splits import Numbered
+from pyalexnet.data import Loader
+
+# Not below `if __name__ == "__main__"`: workers do not run this again.
+loader = Loader(Numbered(4000), 8, workers=2, hold=1)
+for number, batch in enumerate(loader.epoch()):
+    if number == 20:
+        print("begun", flush=True)
+        {end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+        ("os.killpg(0, signal.SIGINT)", -signal.SIGINT),
+        ("os._exit(4)", 4),
+        ("raise SystemExit(5)", 5),
+        ("pass", 0),
+    ],
+)
+def test_workers_end_with_their_parent(end: str, status: int) -> None:
+    """They have its standard output, which ends only when the last of them has."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(end=end)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+    )
+    assert (ended.returncode, ended.stdout) == (status, "begun\n")
+    expected = "KeyboardInterrupt" if status == -signal.SIGINT else ""
+    assert ended.stderr.strip().endswith(expected) and bool(ended.stderr) == bool(expected)
+    assert ended.stderr.count("Traceback") == bool(expected)
