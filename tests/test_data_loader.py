@@ -95,17 +95,6 @@ def test_memory_can_be_pinned_once() -> None:
     assert len(unpinned) == 1 and unpinned[0] is pinned[0]
 
 
-def test_memory_that_cannot_be_pinned_leaves_no_threads() -> None:
-    def fail(memory: NDArray[np.uint8]) -> None:
-        raise MemoryError("cannot be pinned")
-
-    with (
-        Loader(ArraySplit(IMAGES, LABELS), 8, pin=fail, unpin=fail) as loader,
-        pytest.raises(MemoryError),
-    ):
-        next(loader.epoch())
-
-
 def test_waiting_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
 

@@ -100,7 +100,7 @@ class Loader:
         self._batch, self._rank, self._ranks = batch, rank, ranks
         self._reader = Reader(split, seed)
         self._workers = usable_cores() if workers is None else workers
-        self._size = -(-min(batch, len(split)) // ranks)  # images in a slot
+        self._size = max(1, -(-min(batch, len(split)) // ranks))  # images in a slot
         self._chunk = self._size
         if self._workers == 0:
             ahead = 0

@@ -291,9 +291,6 @@ class Processes(Crew):
                 # Or each worker's BLAS would start threads for all cores, to do nothing.
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
-        except BaseException:
-            results.close()
-            raise
         finally:
             sender.close()
         self._workers[results] = worker
