@@ -118,7 +118,7 @@ class Ring:
 
     @staticmethod
     def nbytes(slots: int, size: int, shape: tuple[int, int, int]) -> int:
-        """Bytes of the memory, at least one."""
+        """Give the bytes of the memory, at least one."""
         pixels = slots * size * shape[0] * shape[1] * shape[2]
         return _aligned(_aligned(pixels) + 4 * slots * size + 1)
 
@@ -307,7 +307,7 @@ class Processes(Crew):
                 assert isinstance(results, connection.Connection)
                 try:
                     self._done.append(results.recv())
-                except (EOFError, ConnectionResetError):
+                except (EOFError, OSError):  # the end, or one within a message
                     raise WorkerDied(_obituary(self._workers[results].wait())) from None
         self._under_way -= 1
         return self._done.popleft()
@@ -384,8 +384,7 @@ def serve() -> None:
     results = connection.Connection(sending, readable=False)
     with contextlib.suppress(BrokenPipeError):  # the parent is gone
         _work(taking, results, ring, [view[begin : begin + length] for begin, length in layout])
-    # Nothing is worth the time of taking down an interpreter, least of all 64 of them.
-    os._exit(0)
+    os._exit(0)  # nothing is left that would be worth the time of taking down the interpreter
 
 
 def _work(
