@@ -25,7 +25,7 @@ def workers() -> set[int]:
 
 
 class Numbered(Split):
-    """Image i has i in each of its 16-bit pixels' two bytes, as two channels, and the label i % 7.
+    """Every pixel of image i has the two bytes of i as its channels; the label is i % 7.
 
     Parameters
     ----------
