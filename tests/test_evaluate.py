@@ -70,7 +70,8 @@ def test_one_net_as_its_training_validates(checkpoints: list[Path], tmp_path: Pa
     for path in (*checkpoints, run.folder / "last.safetensors"):
         of, saved = evaluate.load_model(path, HOST, 7)
         size = saved.mean.shape[0] if "folder" in saved.data["spec"] else None
-        expected = evaluate.validate(of, data.open_dataset(saved.data["spec"], size=size).val)
+        with data.Loader(data.open_dataset(saved.data["spec"], size=size).val, 7) as loader:
+            expected = evaluate.validate(of, loader)
         assert expected is not None
         result = evaluate.evaluate([path], device="host", batch=5)
         assert result.totals == result.members[0][2]
@@ -163,7 +164,7 @@ def test_an_image_that_one_net_cannot_read_counts_for_none(
         return load_image(path, size)
 
     monkeypatch.setattr(folder_module, "load_image", reading)
-    result = evaluate.evaluate(checkpoints, skip_bad=True)
+    result = evaluate.evaluate(checkpoints, skip_bad=True, workers=0)  # reads where it is patched
     counted = [totals.images for _, _, totals in result.members]
     assert [*counted, result.totals.images] == [tiny.VAL - 1] * 3
     assert result.skipped == 1
