@@ -214,7 +214,9 @@ class Model:
         self.set_raw_totals(np.zeros(4))
         if not images:
             return Totals(float("nan"), float("nan"), float("nan"), 0)
-        return Totals(loss / images, 1 - first / images, 1 - among / images, int(images))
+        return Totals(
+            loss / images, (images - first) / images, (images - among) / images, int(images)
+        )
 
     def raw_totals(self) -> npt.NDArray[np.float64]:
         """Sums (4) of losses, images right at once, right among five, and images."""
