@@ -41,7 +41,7 @@ def our_step(device: str, batch: int) -> Callable[[], None]:
         nonlocal step
         model.train_step(images, labels, crops, seed=0, step=step)
         optimizer.step()
-        model.device.synchronize()
+        model.synchronize()
         step += 1
 
     return run

@@ -278,14 +278,22 @@ void bind_elementwise(py::module_& m) {
           activation_backward(dx, dy, y, y.size(), activation, stream_of(stream));
         });
   m.def("dropout", [](const py::object& y_, const py::object& x_, double p, float scale, std::uint64_t seed, std::uint32_t layer,
-                      std::uint64_t step, std::uint64_t first_image, std::uintptr_t stream) {
+                      std::uint64_t step, std::uint64_t first_feature, std::uint64_t first_image, std::uintptr_t stream) {
     const Array<float> y("y", y_);
     const Array<const float> x("x", x_);
     const std::int64_t features = features_of(x);
     y.of_shape(x.shape());
     py::gil_scoped_release release;
     dropout(y, x, features, x.shape().back(), p, scale, seed, layer, static_cast<std::uint32_t>(step),
-            static_cast<std::uint32_t>(first_image), stream_of(stream));
+            static_cast<std::uint32_t>(first_feature), static_cast<std::uint32_t>(first_image), stream_of(stream));
+  });
+  m.def("add", [](const py::object& y_, const py::object& a_, const py::object& b_, std::uintptr_t stream) {
+    const Array<float> y("y", y_);
+    const Array<const float> a("a", a_), b("b", b_);
+    a.of_shape(y.shape());
+    b.of_shape(y.shape());
+    py::gil_scoped_release release;
+    add(y, a, b, y.size(), stream_of(stream));
   });
   m.def("sgd", [](const py::object& weights_, const py::object& gradients_, const py::object& momenta_, const py::object& starts_,
                   const py::object& rates_, const py::object& decays_, float momentum, std::uintptr_t stream) {

@@ -67,9 +67,12 @@ void maxpool_forward(float* y, std::uint16_t* argmax, const float* x, const Pool
 void maxpool_backward(float* dx, const float* dy, const std::uint16_t* argmax, const PoolShape& shape, StreamHandle stream);
 
 /// y = x scale with probability 1 - p, else 0, of x (F, N) in place or not; the same call is its own gradient. The mask depends on
-/// seed, layer, step, feature and first_image + image alone. (ops/dropout.cu)
+/// seed, layer, step, first_feature + feature and first_image + image alone. (ops/dropout.cu)
 void dropout(float* y, const float* x, std::int64_t F, std::int64_t N, double p, float scale, std::uint64_t seed, std::uint32_t layer,
-             std::uint32_t step, std::uint32_t first_image, StreamHandle stream);
+             std::uint32_t step, std::uint32_t first_feature, std::uint32_t first_image, StreamHandle stream);
+
+/// y = a + b, of `count` elements; y may be a or b. (ops/add.cu)
+void add(float* y, const float* a, const float* b, std::int64_t count, StreamHandle stream);
 
 /// Loss, its gradient times `scale`, and ranks, from logits (K, N) and labels (N), -1 for an image to leave out; adds to totals (4):
 /// losses, right answers, answers right within the best k, images. probabilities, dlogits and totals may be null. (ops/softmax.cu)

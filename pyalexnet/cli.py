@@ -25,6 +25,8 @@ def train(arguments: Sequence[str] | None = None) -> int:
     parser = _train_parser()
     options = vars(parser.parse_args(arguments))
     evaluate_only = options.pop("evaluate_only", False)
+    if options.pop("summary", False):
+        return _run(parser, _summary, options)
     return _run(parser, _evaluate_run if evaluate_only else _train, options)
 
 
@@ -117,6 +119,13 @@ def _train(options: dict[str, Any]) -> int:
     from pyalexnet.train import train as run
 
     return _INTERRUPTED if run(**options).interrupted else 0
+
+
+def _summary(options: dict[str, Any]) -> int:
+    from pyalexnet.train import summary as run
+
+    print(run(**{k: v for k, v in options.items() if k not in ("resume", "overwrite")}))
+    return 0
 
 
 def _evaluate_run(options: dict[str, Any]) -> int:
@@ -295,6 +304,11 @@ def _train_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="measure the checkpoints in the output folder; train nothing",
     )
+    add(
+        "--summary",
+        action="store_true",
+        help="print the layers' shapes, parameters, cost and memory on each device; train nothing",
+    )
     _add_device(run)
     _add_reading(run)
     add("--progress", action=switch, help="show how an epoch goes on (default: yes)")
@@ -321,7 +335,11 @@ def _add_views(parser: argparse.ArgumentParser) -> None:
 
 def _add_device(group: argparse._ActionsContainer) -> None:
     add = group.add_argument
-    add("--devices", help="host, cuda:0, … or auto: a GPU if one can be used (default: auto)")
+    add(
+        "--devices",
+        help="host, cuda:0, … or auto: a GPU if one can be used (default: auto); two, as in "
+        "cuda:0,cuda:1 or host,host, to split the net in the paper's two towers",
+    )
     add("--threads", type=int, help="threads of the host's kernels (default: all cores)")
 
 

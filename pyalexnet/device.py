@@ -24,11 +24,13 @@ from pyalexnet.errors import DeviceError
 if TYPE_CHECKING:
     import cupy
 
-#: An array of either kind. What is asked of both is small: ``shape``, ``dtype``, ``reshape``,
-#: slices that are views.
+#: An array of either kind. What is asked of both is small: ``shape``, ``dtype``, ``nbytes``,
+#: ``reshape``, slices that are views.
 Array: TypeAlias = "npt.NDArray[Any] | cupy.ndarray"
 HostArray: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
+#: A place in a device's queue of work; None on the host, whose work is done when a call returns.
+Event: TypeAlias = Any
 
 #: Bytes at whose multiples host arrays start: a cache line, and the widest vector.
 ALIGNMENT = 64
@@ -76,6 +78,36 @@ class Device(ABC):
     @abstractmethod
     def download(self, array: Array) -> HostArray:
         """A NumPy copy of `array`, made when all work queued before has been done."""
+
+    @abstractmethod
+    def place(self, host: HostArray, buffer: Array) -> Array:
+        """`host` where kernels can read it: itself on the host, else its copy in `buffer`."""
+
+    @abstractmethod
+    def fetch(
+        self, out: Array, source: Array, owner: Device, after: tuple[Event, Event] = (None, None)
+    ) -> None:
+        """Copies `source`, an array of the device `owner`, into this device's `out`, contiguous.
+
+        The copy begins behind the marks `after`, of this device and of `owner`: by default, behind
+        all that has been queued. What is queued later on either device waits for it.
+        """
+
+    @abstractmethod
+    def mark(self) -> Event:
+        """A mark behind all work that has been queued."""
+
+    @abstractmethod
+    def wait(self, mark: Event) -> None:
+        """Waits until the work before a mark has been done."""
+
+    @abstractmethod
+    def pin(self, memory: HostArray) -> None:
+        """Has the driver keep host memory in place, so that copies from it run by themselves."""
+
+    @abstractmethod
+    def unpin(self, memory: HostArray) -> None:
+        """Undoes `pin`."""
 
     @abstractmethod
     def synchronize(self) -> None:
@@ -139,6 +171,26 @@ class HostDevice(Device):
     def download(self, array: Array) -> HostArray:
         return np.array(array)
 
+    def place(self, host: HostArray, buffer: Array) -> Array:
+        return np.ascontiguousarray(host)
+
+    def fetch(
+        self, out: Array, source: Array, owner: Device, after: tuple[Event, Event] = (None, None)
+    ) -> None:
+        np.copyto(out, source)  # type: ignore[arg-type]
+
+    def mark(self) -> Event:
+        return None
+
+    def wait(self, mark: Event) -> None:
+        pass
+
+    def pin(self, memory: HostArray) -> None:
+        pass
+
+    def unpin(self, memory: HostArray) -> None:
+        pass
+
     def synchronize(self) -> None:
         pass
 
@@ -166,6 +218,8 @@ class CudaDevice(Device):
         self._device = self._cuda.Device(index)
         with self._device:
             self._stream = self._cuda.Stream()
+            self._copies = self._cuda.Stream()  # those that `fetch` makes
+        self._reached = {index}
         self.name = f"cuda:{index}"
         self.stream = self._stream.ptr
         self.lib = importlib.import_module("pyalexnet._cuda")
@@ -194,6 +248,48 @@ class CudaDevice(Device):
     def download(self, array: Any) -> HostArray:
         with self._device:
             return np.asarray(array.get(stream=self._stream))
+
+    def place(self, host: HostArray, buffer: Any) -> cupy.ndarray:
+        out: cupy.ndarray = buffer[: len(host)]
+        self.copy_in(out, host)
+        return out
+
+    def fetch(
+        self, out: Any, source: Any, owner: Device, after: tuple[Event, Event] = (None, None)
+    ) -> None:
+        assert isinstance(owner, CudaDevice)
+        runtime, peer = self._cuda.runtime, owner._device.id
+        with self._device:
+            if peer not in self._reached:  # without, the driver copies by way of the host
+                self._reached.add(peer)
+                if runtime.deviceCanAccessPeer(self._device.id, peer):
+                    runtime.deviceEnablePeerAccess(peer)
+            for mark in (after[0] or self.mark(), after[1] or owner.mark()):
+                self._copies.wait_event(mark)
+            places = (out.data.ptr, self._device.id, source.data.ptr, peer)
+            runtime.memcpyPeerAsync(*places, source.nbytes, self._copies.ptr)
+            done = self._cuda.Event(disable_timing=True)
+            done.record(self._copies)
+            self._stream.wait_event(done)
+        with owner._device:
+            owner._stream.wait_event(done)
+
+    def mark(self) -> Event:
+        with self._device:
+            event = self._cuda.Event(disable_timing=True)
+            event.record(self._stream)
+        return event
+
+    def wait(self, mark: Event) -> None:
+        mark.synchronize()
+
+    def pin(self, memory: HostArray) -> None:
+        with self._device:
+            self._cuda.runtime.hostRegister(memory.ctypes.data, memory.nbytes, 1)  # 1: for all GPUs
+
+    def unpin(self, memory: HostArray) -> None:
+        with self._device:
+            self._cuda.runtime.hostUnregister(memory.ctypes.data)
 
     def synchronize(self) -> None:
         self._stream.synchronize()

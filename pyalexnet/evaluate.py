@@ -17,35 +17,37 @@ from pyalexnet import device as devices
 from pyalexnet.checkpoint import Checkpoint
 from pyalexnet.data.augmentation import centre_crops
 from pyalexnet.device import Device
-from pyalexnet.errors import CheckpointError, DataError, DeviceError, UserError
+from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.model import Model, Totals
 from pyalexnet.predictions import Submission, Table, Writer, naming, replacing
 from pyalexnet.tally import ClassErrors, Tally
 from pyalexnet.views import STRIDE, Crops, average, views
 
 
-def open_device(name: str, threads: int | None = None) -> Device:
-    """The device called `name`: "auto" (a GPU if one can be used), "host" or "cuda:<index>".
+def open_devices(names: str, threads: int | None = None) -> list[Device]:
+    """The devices that `names` lists: "auto" (a GPU if one can be used), "host", "cuda:0,cuda:1".
 
     Parameters
     ----------
-    name : str
+    names : str
     threads : int, optional
         Threads of the host's kernels; without effect on a GPU.
 
     Raises
     ------
     DeviceError
-        It cannot be used, or `name` lists several.
+        One of them cannot be used.
     """
-    if "," in name:
-        raise DeviceError(f"devices {name!r}: expected one device, as in host or cuda:0")
-    device = devices.get(devices.default_name() if name == "auto" else name)
-    if threads is not None and device.name == "host":
+    found = [
+        devices.get(devices.default_name() if name == "auto" else name) for name in names.split(",")
+    ]
+    if threads is not None:
         if threads < 1:
             raise UserError(f"threads is {threads}; expected at least 1")
-        device.lib.set_threads(threads)
-    return device
+        for device in found:
+            if device.name == "host":
+                device.lib.set_threads(threads)
+    return found
 
 
 def open_data(spec: str, *, size: int | None, skip_bad: bool) -> data.Dataset:
@@ -60,7 +62,7 @@ def open_data(spec: str, *, size: int | None, skip_bad: bool) -> data.Dataset:
     return dataset
 
 
-def load_model(path: Path, device: Device, batch: int) -> tuple[Model, Checkpoint]:
+def load_model(path: Path, found: Sequence[Device], batch: int) -> tuple[Model, Checkpoint]:
     """The model of a checkpoint, with its weights and mean image; and the checkpoint.
 
     Raises
@@ -69,7 +71,7 @@ def load_model(path: Path, device: Device, batch: int) -> tuple[Model, Checkpoin
         As `checkpoint.load`, or weights that do not fit the net.
     """
     checkpoint = checkpoints.load(path)
-    model = Model(checkpoint.net, device, batch)
+    model = Model(checkpoint.net, found, batch)
     try:
         model.load_state(checkpoint.weights)
     except CheckpointError as error:
@@ -86,7 +88,7 @@ class Member(NamedTuple):
     about: Checkpoint  #: without the weights, which the model has, and the momenta
 
 
-def load_members(paths: Sequence[Path], device: Device, batch: int) -> list[Member]:
+def load_members(paths: Sequence[Path], found: Sequence[Device], batch: int) -> list[Member]:
     """The models of checkpoints, all of the same classes.
 
     Raises
@@ -96,7 +98,7 @@ def load_members(paths: Sequence[Path], device: Device, batch: int) -> list[Memb
     """
     members: list[Member] = []
     for path in paths:
-        model, checkpoint = load_model(path, device, batch)
+        model, checkpoint = load_model(path, found, batch)
         members.append(Member(path, model, dataclasses.replace(checkpoint, weights={}, momenta={})))
         first = members[0]
         difference = _difference(checkpoint.classes, first.about.classes)
@@ -237,7 +239,7 @@ def evaluate(
         raise UserError(f"predictions and submission are both {predictions}; expected two files")
     with ExitStack() as stack:
         files = {path: stack.enter_context(replacing(path)) for path in wanted}
-        members = load_members(paths, open_device(device, threads), batch)
+        members = load_members(paths, open_devices(device, threads), batch)
         sets = _open_sets(members, spec or _common_spec(members), skip_bad)
         writers: list[tuple[Path, Writer]] = []
         if predictions is not None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pyalexnet import ops
-from pyalexnet.device import Array, Device, Shape
+from pyalexnet.device import Array, Device, Event, Shape
 from pyalexnet.errors import NetError
 
 ACTIVATIONS = ("", "relu", "tanh")
@@ -57,6 +58,7 @@ class Slot:
 
     Attributes
     ----------
+    device : where the layer runs
     x, y : input and output, kept from the forward to the backward pass
     dx, dy : their gradients. dy's buffer may be overwritten by the layer. dx is None where no
         gradient is needed, because nothing below has parameters
@@ -64,8 +66,15 @@ class Slot:
     kept : the uint16 buffer of shape `Layer.kept`, if any
     workspace : at least `Layer.workspace` floats, shared by all layers
     dropout : this layer's number among the net's dropout layers, from 0
+    tower, peer : which tower of a net split in two this slot belongs to, 0 or 1, and the same
+        layer's slot in the other one
+    received : of an exchange: what it receives of its input's gradient from the other tower
+    after_dx : called when the kernels that compute dx have been queued
+    dy_ready : of an exchange: a mark behind the kernels that compute dy
+    moved : of an exchange: bytes received from the other tower so far
     """
 
+    device: Device
     x: Array
     y: Array
     dx: Array | None = None
@@ -75,6 +84,12 @@ class Slot:
     kept: Array | None = None
     workspace: Array | None = None
     dropout: int = 0
+    tower: int = 0
+    peer: Slot | None = None
+    received: Array | None = None
+    after_dx: Callable[[], None] = lambda: None
+    dy_ready: Event = None
+    moved: int = 0
 
 
 @dataclass(frozen=True)
@@ -244,6 +259,17 @@ class Conv(Layer):
         dy, w = _dy(slot), slot.parameters["weight"]
         if self.activation:
             ops.activation_backward(dy, slot.y, self.activation, out=dy)
+        if slot.dx is not None:
+            ops.conv_backward_data(
+                dy,
+                w,
+                slot.x.shape,
+                stride=self.stride,
+                pad=self.pad,
+                groups=self.groups,
+                out=slot.dx,
+            )
+        slot.after_dx()
         ops.bias_backward(dy, out=slot.gradients["bias"])
         ops.conv_backward_weights(
             slot.x,
@@ -255,16 +281,6 @@ class Conv(Layer):
             workspace=slot.workspace,
             out=slot.gradients["weight"],
         )
-        if slot.dx is not None:
-            ops.conv_backward_data(
-                dy,
-                w,
-                slot.x.shape,
-                stride=self.stride,
-                pad=self.pad,
-                groups=self.groups,
-                out=slot.dx,
-            )
 
 
 @dataclass(frozen=True)
@@ -306,11 +322,12 @@ class Linear(Layer):
         dy = _dy(slot)
         if self.activation:
             ops.activation_backward(dy, slot.y, self.activation, out=dy)
+        if slot.dx is not None:
+            ops.linear_backward_data(dy, slot.parameters["weight"], out=_flat(slot.dx))
+        slot.after_dx()
         ops.bias_backward(dy, out=slot.gradients["bias"])
         weights = slot.gradients["weight"]
         ops.linear_backward_weights(_flat(slot.x), dy, workspace=slot.workspace, out=weights)
-        if slot.dx is not None:
-            ops.linear_backward_data(dy, slot.parameters["weight"], out=_flat(slot.dx))
 
 
 @dataclass(frozen=True)
@@ -465,12 +482,70 @@ class Dropout(Layer):
             seed=run.seed,
             layer=slot.dropout,
             step=run.step,
+            first_feature=slot.tower * math.prod(values.shape[:-1]),
             first_image=run.first_image,
             out=out,
         )
 
 
-#: Every kind of layer, by the name it has in a net's JSON file.
+@dataclass(frozen=True)
+class Exchange(Layer):
+    """Where the two towers of a split net meet (paper, figure 2): each gets the other's maps too.
+
+    Backward, each gets the other's part of its maps' gradient and adds its own. Both happen by
+    fetching from the other tower what it has computed, so nothing else moves between devices.
+
+    Attributes
+    ----------
+    gives, takes : whether the other tower gets this one's maps, and this one the other's. The
+        output has twice the input's channels or features, tower 0's first, where it takes
+    """
+
+    gives: bool = True
+    takes: bool = True
+
+    prefix: ClassVar[str] = "exchange"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return (2 * shape[0], *shape[1:]) if self.takes else shape
+
+    def part(self, whole: Array, tower: int) -> Array:
+        """A tower's part of what it takes; all of what it does not take."""
+        if not self.takes:
+            return whole
+        size = whole.shape[0] // 2
+        return whole[tower * size : (tower + 1) * size]
+
+    def forward(self, slot: Slot, run: Pass) -> None:
+        # x is its own part of y.
+        assert slot.peer is not None
+        if self.takes:
+            out = self.part(slot.y, 1 - slot.tower)
+            slot.device.fetch(out, slot.peer.x, slot.peer.device)
+            slot.moved += out.nbytes
+
+    def backward(self, slot: Slot, run: Pass) -> None:
+        assert slot.peer is not None
+        if slot.dx is None:
+            return
+        own = self.part(_dy(slot), slot.tower) if self.takes else None
+        if self.gives:
+            # The other tower's part of y in which x is has its gradient in the other tower's dy.
+            theirs = _dy(slot.peer)
+            size = theirs.shape[0] // 2
+            theirs = theirs[slot.tower * size : (slot.tower + 1) * size]
+            received = slot.dx if own is None else slot.received
+            assert received is not None
+            after = (slot.dy_ready, slot.peer.dy_ready)
+            slot.device.fetch(received, theirs, slot.peer.device, after=after)
+            slot.moved += received.nbytes
+            if own is not None:
+                ops.add(own, received, out=slot.dx)
+        elif own is not None:
+            slot.device.fetch(slot.dx, own, slot.device)
+
+
+#: Every kind of layer, by the name it has in a net's JSON file. An exchange is of `nets.towers`.
 KINDS: dict[str, type[Layer]] = {
     kind.__name__: kind for kind in (Conv, LRN, MaxPool, ReLU, Tanh, Linear, Dropout)
 }

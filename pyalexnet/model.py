@@ -1,60 +1,29 @@
-"""A net on a device: its arrays, the forward and backward pass, parameters and gradients.
+"""A net at work: the forward and backward pass over one device, or two with a tower each.
 
 Data flows one way: uint8 images (B, H, W, C) → augment → layers → loss → gradients; the optimiser
-then changes `Model.weights` by `Model.gradients`. Everything is allocated when a model is made.
+then changes the towers' weights by their gradients.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pyalexnet import device as devices
-from pyalexnet import ops
+from pyalexnet import nets, ops
 from pyalexnet.device import Array, Device, Shape
-from pyalexnet.errors import CheckpointError, DataError
-from pyalexnet.layers import Dropout, Parameter, Pass, Slot
+from pyalexnet.errors import CheckpointError, DataError, DeviceError
+from pyalexnet.layers import Exchange, Parameter, Pass
 from pyalexnet.nets import Net
+from pyalexnet.towers import Arena, Tower, connect
 
 Floats = npt.NDArray[np.float32]
 
-_ALIGN = 64  # floats: the segments that ops.sgd takes begin at multiples of this
 _INIT_STREAM = 0x696E6974 << 32  # keeps these random numbers apart from others of the same seed
-
-
-class Arena:
-    """Tensors one behind the other in one flat array, so that one launch updates them all.
-
-    ``arena["conv1.weight"]`` is a view in the tensor's own shape. Gaps between tensors are zeros.
-
-    Attributes
-    ----------
-    flat : float32 array of the device
-    names : the tensors' names, in order
-    starts : int64 (len(names) + 1), where each tensor starts in `flat`, multiples of 64; then the
-        length of `flat`
-    """
-
-    def __init__(self, at: Device, shapes: Mapping[str, Shape]) -> None:
-        self.names = tuple(shapes)
-        lengths = [-(-math.prod(shape) // _ALIGN) * _ALIGN for shape in shapes.values()]
-        self.starts = np.cumsum([0, *lengths], dtype=np.int64)
-        self.flat = at.zeros((int(self.starts[-1]),))
-        self._views: dict[str, Array] = {}
-        for start, (name, shape) in zip(self.starts, shapes.items(), strict=False):
-            end = int(start) + math.prod(shape)
-            self._views[name] = self.flat[int(start) : end].reshape(shape)
-
-    def __getitem__(self, name: str) -> Array:
-        return self._views[name]
-
-    def items(self) -> Iterator[tuple[str, Array]]:
-        """Names and views, in order."""
-        return iter(self._views.items())
 
 
 class Totals(NamedTuple):
@@ -67,7 +36,11 @@ class Totals(NamedTuple):
 
 
 class Model:
-    """A net with its weights on one device, and the buffers to train it.
+    """A net with its weights on one device or two, and the buffers to train it.
+
+    On two devices the net is split in two towers as in the paper (see `nets.towers`), which takes
+    the same steps as the whole net but for the order of some sums. Whatever the number of devices,
+    parameters go in and out as those of the whole net.
 
     Images and labels are the host's; `images` are uint8 (B, H, W, C), B at most `batch`, `labels`
     int32 (B), -1 for an image that shall not count, `crops` int32 (B, 3): first row and column, and
@@ -75,90 +48,76 @@ class Model:
 
     Attributes
     ----------
-    net, device, batch : as given
-    weights, gradients, momenta : arenas of equal layout
+    net, batch : as given
+    towers : list of Tower
+        The net itself, or its two towers.
     """
 
-    def __init__(self, net: Net, device: str | Device, batch: int, seed: int = 0) -> None:
+    def __init__(
+        self, net: Net, device: str | Device | Sequence[Device], batch: int, seed: int = 0
+    ) -> None:
         """Allocates everything; weights begin as `Net.parameters` says, decided by `seed`.
+
+        `device` is one device, or two, which may be the same one twice; "host,host".
 
         Raises
         ------
         DeviceError
-            There is no such device.
+            There is no such device, or more than two are named.
+        NetError
+            The net cannot be split over two devices.
         """
-        self.net = net
-        self.device = devices.get(device) if isinstance(device, str) else device
-        self.batch = batch
-        parameters = net.parameters()
-        shapes = {name: parameter.shape for name, parameter in parameters.items()}
-        self.weights = Arena(self.device, shapes)
-        self.gradients = Arena(self.device, shapes)
-        self.momenta = Arena(self.device, shapes)
-        for index, (name, parameter) in enumerate(parameters.items()):
-            self.device.copy_in(self.weights[name], _initial(parameter, seed, index))
-
-        at, images = self.device, self.device.pad_images(batch)
-        self._slots = self._allocate_slots(images)
-        self._scale = at.upload(np.array(net.scales, np.float32))
-        self._mean: Array | None = None
-        self._images: Array | None = (
-            None  # these two come with the first batch, whose size they have
+        if isinstance(device, str):
+            device = [devices.get(name) for name in device.split(",")]
+        found = [device] if isinstance(device, Device) else list(device)
+        if len(found) > 2:
+            raise DeviceError(f"{len(found)} devices; expected one, or two for the two towers")
+        if len({device.images_multiple for device in found}) > 1:
+            raise DeviceError(
+                f"devices {found[0].name} and {found[1].name}: expected two of one kind"
+            )
+        self.net, self.batch = net, batch
+        parts = (net,) if len(found) == 1 else nets.towers(net)
+        self.towers = [
+            Tower(part, at, batch, number)
+            for number, (part, at) in enumerate(zip(parts, found, strict=True))
+        ]
+        if len(found) == 2:
+            connect(*self.towers)
+        self._scatter(
+            lambda tower: tower.weights,
+            (
+                (name, _initial(parameter, seed, index))
+                for index, (name, parameter) in enumerate(net.parameters().items())
+            ),
         )
-        self._zero_mean: Array | None = None
-        self._crops = at.zeros((batch, 3), np.int32)
+        at, images = self.towers[0].device, self.towers[0].images
+        self._mean_shape: Shape | None = None
         self._labels = at.zeros((images,), np.int32)
+        self._logits = self.towers[0].slots[-1].y
         self._loss = ops.Loss(
             probabilities=at.empty((net.classes, images)),
-            dlogits=self._slots[-1].dy,
+            dlogits=self.towers[0].slots[-1].dy,
             losses=at.empty((images,)),
             ranks=at.empty((images,), np.int32),
         )
         self._totals = at.zeros((4,), np.float64)
 
-    def _allocate_slots(self, images: int) -> list[Slot]:
-        """A slot for each layer: activations of its own, gradients in two buffers by turns."""
-        at, net = self.device, self.net
-        shapes = [(*shape, images) for shape in net.shapes()]
-        values = [at.empty(shape) for shape in shapes]
-        sizes = [math.prod(shape) for shape in shapes]
-        turns = at.empty((max(sizes[2::2], default=0),)), at.empty((max(sizes[1::2]),))
-        gradients = [
-            turns[i % 2][:size].reshape(shape)
-            for i, (size, shape) in enumerate(zip(sizes, shapes, strict=True))
-            if i > 0
-        ]
-        floats = max(
-            layer.workspace(at, shape, images)
-            for layer, shape in zip(net.layers, net.shapes(), strict=False)
-        )
-        workspace = at.empty((floats,)) if floats else None
-        slots: list[Slot] = []
-        dx: Array | None = None  # stays None up to the first layer with parameters
-        dropouts = 0
-        for i, (name, parameters) in enumerate(net.layer_parameters()):
-            kept = net.layers[i].kept(net.shapes()[i])
-            dy = gradients[i] if parameters or dx is not None else None
-            slots.append(
-                Slot(
-                    x=values[i],
-                    y=values[i + 1],
-                    dx=dx,
-                    dy=dy,
-                    parameters={kind: self.weights[f"{name}.{kind}"] for kind in parameters},
-                    gradients={kind: self.gradients[f"{name}.{kind}"] for kind in parameters},
-                    kept=at.empty((*kept, images), np.uint16) if kept else None,
-                    workspace=workspace,
-                    dropout=dropouts,
-                )
-            )
-            dx = dy
-            dropouts += isinstance(net.layers[i], Dropout)
-        return slots
+    @property
+    def device_name(self) -> str:
+        """The devices' names, as `Model` takes them."""
+        return ",".join(tower.device.name for tower in self.towers)
+
+    def synchronize(self) -> None:
+        """Waits until all queued work has been done."""
+        for tower in self.towers:
+            tower.device.synchronize()
 
     def set_mean(self, mean: Floats) -> None:
         """Sets the mean (H, W, C) of stored images, which is subtracted; at first it is zero."""
-        self._mean = self.device.upload(np.asarray(mean, np.float32))
+        self._mean_shape = mean.shape
+        for tower in self.towers:
+            tower.set_mean(np.asarray(mean, np.float32))
 
     def train_step(
         self,
@@ -180,9 +139,9 @@ class Model:
         self._forward(images, crops, run)
         scale = 1 / (global_batch or len(images))
         self._compare(labels, len(images), scale, self._loss, self._totals)
-        for layer, slot in zip(reversed(self.net.layers), reversed(self._slots), strict=True):
-            if slot.dy is not None:
-                layer.backward(slot, run)
+        for layer in reversed(range(len(self.towers[0].slots))):
+            for tower in self.towers:
+                tower.backward(layer, run)
 
     def eval_step(
         self,
@@ -206,7 +165,7 @@ class Model:
     def logits(self, images: npt.NDArray[np.uint8], crops: npt.NDArray[np.int32]) -> Floats:
         """The last layer's outputs (B, classes), the net being in its test mode."""
         self._forward(images, crops, Pass(training=False))
-        return self._by_image(self._slots[-1].y, len(images))
+        return self._by_image(self._logits, len(images))
 
     def take_totals(self) -> Totals:
         """What the steps since the last call have added up to."""
@@ -220,15 +179,15 @@ class Model:
 
     def raw_totals(self) -> npt.NDArray[np.float64]:
         """Sums (4) of losses, images right at once, right among five, and images."""
-        return self.device.download(self._totals)
+        return self.towers[0].device.download(self._totals)
 
     def set_raw_totals(self, totals: npt.NDArray[np.float64]) -> None:
         """Sets what `raw_totals` has returned, to go on counting from there."""
-        self.device.copy_in(self._totals, totals)
+        self.towers[0].device.copy_in(self._totals, totals)
 
     def state(self) -> dict[str, Floats]:
         """A copy of all weights: filters (C/G, R, S, K), fully connected (in, out), biases (K)."""
-        return self._download(self.weights)
+        return self._gather(lambda tower: tower.weights)
 
     def load_state(self, state: Mapping[str, npt.NDArray[np.floating]]) -> None:
         """Sets all weights.
@@ -238,41 +197,66 @@ class Model:
         CheckpointError
             A tensor is missing, has another shape, or is none of this net's; nothing has changed.
         """
-        self._load(self.weights, state)
+        self._check_state(state)
+        self._scatter(lambda tower: tower.weights, state.items())
+
+    def gradients_state(self) -> dict[str, Floats]:
+        """A copy of all gradients, named and shaped as the weights."""
+        return self._gather(lambda tower: tower.gradients)
 
     def momenta_state(self) -> dict[str, Floats]:
         """A copy of all momenta, named and shaped as the weights."""
-        return self._download(self.momenta)
+        return self._gather(lambda tower: tower.momenta)
 
     def load_momenta(self, state: Mapping[str, npt.NDArray[np.floating]]) -> None:
         """Sets all momenta; errors as `load_state`."""
-        self._load(self.momenta, state)
+        self._check_state(state)
+        self._scatter(lambda tower: tower.momenta, state.items())
 
     def magnitudes(self) -> dict[str, tuple[float, float]]:
         """For each parameter: mean |w| and mean |Δw|, of its weights and of their last change."""
-        download = self.device.download
-        return {
-            name: (_mean_abs(download(view)), _mean_abs(download(self.momenta[name])))
-            for name, view in self.weights.items()
-        }
+        weights, changes = self.state(), self.momenta_state()
+        return {name: (_mean_abs(weights[name]), _mean_abs(changes[name])) for name in weights}
+
+    def take_traffic(self) -> dict[str, int]:
+        """Bytes that have crossed between the towers since the last call, by the exchange's name.
+
+        Those of both directions, forward and backward.
+        """
+        traffic: dict[str, int] = {}
+        for tower in self.towers:
+            for name, layer, slot in zip(
+                tower.net.names, tower.net.layers, tower.slots, strict=True
+            ):
+                if isinstance(layer, Exchange):
+                    traffic[name] = traffic.get(name, 0) + slot.moved
+                    slot.moved = 0
+        return traffic
 
     def summary(self) -> str:
-        """A table of the layers: shapes, parameters, and MFLOP of an image's forward pass."""
-        net, shapes = self.net, self.net.shapes()
-        line = "{:<12}{:>14}{:>14}{:>12}".format
-        rows = [
-            f"{net.name} on {self.device.name}, up to {self.batch} images at once",
-            line("layer", "output", "parameters", "MFLOP"),
-            line("input", _by(shapes[0]), "", ""),
-        ]
-        parameters_sum = macs_sum = 0
-        for i, (name, parameters) in enumerate(net.layer_parameters()):
-            count = sum(parameter.size for parameter in parameters.values())
-            macs = net.layers[i].macs(shapes[i])
-            rows.append(line(name, _by(shapes[i + 1]), *_counts(count, macs)))
-            parameters_sum += count
-            macs_sum += macs
-        rows.append(line("total", "", *_counts(parameters_sum, macs_sum)))
+        """A table of the layers on each device: shapes, parameters, cost and memory.
+
+        MFLOP are those of an image's forward pass, a multiplication and an addition being two. MB
+        are the activations that a layer keeps for the backward pass of `batch` images.
+        """
+        images = self.towers[0].images
+        rows = [f"{self.net.name} on {self.device_name}, up to {self.batch} images at once"]
+        line = "{:<12}{:>14}{:>14}{:>12}{:>10}".format
+        for tower in self.towers:
+            net, shapes, kept = tower.net, tower.net.shapes(), tower.activation_bytes()
+            if len(self.towers) > 1:
+                rows += ["", f"{net.name}, on {tower.device.name}"]
+            rows.append(line("layer", "output", "parameters", "MFLOP", "MB"))
+            at_input = math.prod(shapes[0]) * images * 4
+            rows.append(line("input", _by(shapes[0]), "", "", f"{at_input / 1e6:,.1f}"))
+            counts, macs = [], []
+            for i, (name, parameters) in enumerate(net.layer_parameters()):
+                counts.append(sum(parameter.size for parameter in parameters.values()))
+                macs.append(net.layers[i].macs(shapes[i]))
+                rows.append(line(name, _by(shapes[i + 1]), *_counts(counts[-1], macs[-1], kept[i])))
+            total = at_input + sum(kept)
+            rows.append(line("total", "", *_counts(sum(counts), sum(macs), total)))
+            rows.append(f"weights, gradients and momenta: {tower.parameter_bytes() / 1e6:,.1f} MB")
         return "\n".join(row.rstrip() for row in rows)
 
     def _forward(
@@ -288,25 +272,14 @@ class Model:
                 f"the images have {stored[2]} channels, "
                 f"net {self.net.name} reads {self.net.input[0]}"
             )
-        if self._mean is not None and self._mean.shape != stored:
-            raise DataError(f"the mean image is {self._mean.shape}, the images are {stored}")
-        if self._images is None or self._images.shape[1:] != stored:
-            self._images = self.device.empty((self.batch, *stored), np.uint8)
-            self._zero_mean = self.device.zeros(stored)
-        mean = self._zero_mean if self._mean is None else self._mean
-        assert mean is not None
-        self.device.copy_in(self._images[:count], images)
-        self.device.copy_in(self._crops[:count], crops)
-        ops.augment(
-            self._images[:count],
-            self._crops[:count],
-            mean,
-            self._scale,
-            size=self.net.input[1:],
-            out=self._slots[0].x,
-        )
-        for layer, slot in zip(self.net.layers, self._slots, strict=True):
-            layer.forward(slot, run)
+        if self._mean_shape not in (None, stored):
+            raise DataError(f"the mean image is {self._mean_shape}, the images are {stored}")
+        for tower in self.towers:
+            tower.load(images, crops)
+        # Layer by layer, so that what an exchange fetches has been queued on the other device.
+        for layer in range(len(self.towers[0].slots)):
+            for tower in self.towers:
+                tower.forward(layer, run)
 
     def _compare(
         self,
@@ -327,29 +300,52 @@ class Model:
             )
         padded = np.full(self._labels.shape, -1, np.int32)
         padded[: len(labels)] = labels
-        self.device.copy_in(self._labels, padded)
-        logits, k = self._slots[-1].y, min(5, classes)
-        ops.softmax_cross_entropy(logits, self._labels, k=k, scale=scale, totals=totals, out=out)
+        self.towers[0].device.copy_in(self._labels, padded)
+        ops.softmax_cross_entropy(
+            self._logits, self._labels, k=min(5, classes), scale=scale, totals=totals, out=out
+        )
 
     def _by_image(self, array: Array, count: int) -> Floats:
-        return np.ascontiguousarray(self.device.download(array)[:, :count].T)
+        return np.ascontiguousarray(self.towers[0].device.download(array)[:, :count].T)
 
-    def _download(self, arena: Arena) -> dict[str, Floats]:
-        return {name: self.device.download(view) for name, view in arena.items()}
+    def _gather(self, arena_of: Callable[[Tower], Arena]) -> dict[str, Floats]:
+        """The whole net's tensors, from the towers' parts, which share the last axis."""
+        whole = {}
+        for name in self.net.parameters():
+            arenas = [arena_of(tower) for tower in self.towers]
+            parts = [
+                tower.device.download(arena[name])
+                for tower, arena in zip(self.towers, arenas, strict=True)
+                if name in arena.names
+            ]
+            whole[name] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+        return whole
 
-    def _load(self, arena: Arena, state: Mapping[str, npt.NDArray[np.floating]]) -> None:
-        for name, view in arena.items():
+    def _scatter(
+        self,
+        arena_of: Callable[[Tower], Arena],
+        tensors: Iterable[tuple[str, npt.NDArray[np.floating]]],
+    ) -> None:
+        """Gives each tower its part of the whole net's tensors."""
+        for name, tensor in tensors:
+            owners = [tower for tower in self.towers if name in arena_of(tower).names]
+            parts = np.split(tensor, len(owners), axis=-1)
+            for tower, part in zip(owners, parts, strict=True):
+                tower.device.copy_in(arena_of(tower)[name], part)
+
+    def _check_state(self, state: Mapping[str, npt.NDArray[np.floating]]) -> None:
+        parameters = self.net.parameters()
+        for name, parameter in parameters.items():
             if name not in state:
                 raise CheckpointError(f"tensor {name} is missing; net {self.net.name} needs it")
-            if state[name].shape != view.shape:
+            if state[name].shape != parameter.shape:
                 raise CheckpointError(
-                    f"tensor {name} is {state[name].shape}, net {self.net.name} needs {view.shape}"
+                    f"tensor {name} is {state[name].shape}, net {self.net.name} needs "
+                    f"{parameter.shape}"
                 )
-        unknown = sorted(set(state) - set(arena.names))
+        unknown = sorted(set(state) - set(parameters))
         if unknown:
             raise CheckpointError(f"tensor {unknown[0]}: net {self.net.name} has no such tensor")
-        for name, view in arena.items():
-            self.device.copy_in(view, state[name])
 
 
 def _initial(parameter: Parameter, seed: int, index: int) -> Floats:
@@ -373,5 +369,9 @@ def _by(shape: Shape) -> str:
     return "×".join(map(str, shape))
 
 
-def _counts(parameters: int, macs: int) -> tuple[str, str]:
-    return f"{parameters:,}" if parameters else "", f"{2 * macs / 1e6:,.1f}" if macs else ""
+def _counts(parameters: int, macs: int, kept: int) -> tuple[str, str, str]:
+    return (
+        f"{parameters:,}" if parameters else "",
+        f"{2 * macs / 1e6:,.1f}" if macs else "",
+        f"{kept / 1e6:,.1f}",
+    )

@@ -262,18 +262,27 @@ def dropout(
     seed: int,
     layer: int,
     step: int,
+    first_feature: int = 0,
     first_image: int = 0,
     out: Array | None = None,
 ) -> Array:
     """Keeps each element of x (..., N) with probability 1 - p, times `scale`; the others become 0.
 
     The same call on dy is the gradient: what is kept is a function (Philox4x32-10) of `seed`,
-    `layer`, `step`, the feature and the image's number, counted from `first_image`. `out` may be x.
-    Paper: section 4.2.
+    `layer`, `step` and the numbers of feature and image, counted from `first_feature` and
+    `first_image`. `out` may be x. Paper: section 4.2.
     """
     at = devices.of(x)
     out = _or_empty(at, out, x.shape)
-    at.run("dropout", out, x, p, scale, seed, layer, step, first_image)
+    at.run("dropout", out, x, p, scale, seed, layer, step, first_feature, first_image)
+    return out
+
+
+def add(a: Array, b: Array, *, out: Array | None = None) -> Array:
+    """a + b, of equal shape; `out` may be one of them."""
+    at = devices.of(a)
+    out = _or_empty(at, out, a.shape)
+    at.run("add", out, a, b)
     return out
 
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from pyalexnet import ops
+from pyalexnet.device import Array
 from pyalexnet.errors import UserError
 from pyalexnet.model import Model
+from pyalexnet.towers import Tower
+
+
+class _Segments(NamedTuple):
+    """A tower's parameters, each a segment of its arenas with a rate and a decay of its own."""
+
+    tower: Tower
+    base: npt.NDArray[np.float32]  #: the rates at a factor of 1
+    starts: Array
+    rates: Array
+    decays: Array
 
 
 class SGD:
-    """Changes a model's weights by their gradients: one launch for all parameters.
+    """Changes a model's weights by their gradients: one launch for all parameters of a device.
 
     v ← momentum·v - decay·ε·w - ε·gradient; w ← w + v. Weights and biases have rates of their own;
     biases do not decay.
@@ -37,16 +50,20 @@ class SGD:
         parameters = model.net.parameters()
         self.rate, self.bias_rate = rate, bias_rate
         self.momentum = momentum
-        self._model = model
-        self._base = np.array(
-            [bias_rate if name.endswith(".bias") else rate for name in model.weights.names],
-            np.float32,
-        )
-        decays = [decay if parameters[name].decayed else 0.0 for name in model.weights.names]
-        at = model.device
-        self._starts = at.upload(model.weights.starts)
-        self._decays = at.upload(np.array(decays, np.float32))
-        self._rates = at.upload(self._base)
+        self._segments = []
+        for tower in model.towers:
+            names = tower.weights.names
+            base = [bias_rate if name.endswith(".bias") else rate for name in names]
+            decays = [decay if parameters[name].decayed else 0.0 for name in names]
+            self._segments.append(
+                _Segments(
+                    tower,
+                    np.array(base, np.float32),
+                    starts=tower.device.upload(tower.weights.starts),
+                    rates=tower.device.upload(np.array(base, np.float32)),
+                    decays=tower.device.upload(np.array(decays, np.float32)),
+                )
+            )
         self._factor = 1.0
 
     @property
@@ -57,20 +74,22 @@ class SGD:
     @factor.setter
     def factor(self, factor: float) -> None:
         self._factor = factor
-        self._model.device.copy_in(self._rates, self._base * np.float32(factor))
+        for own in self._segments:
+            own.tower.device.copy_in(own.rates, own.base * np.float32(factor))
 
     def step(self) -> None:
         """Changes weights and momenta by the gradients of `Model.train_step`."""
-        model = self._model
-        ops.sgd(
-            model.weights.flat,
-            model.gradients.flat,
-            model.momenta.flat,
-            self._starts,
-            self._rates,
-            self._decays,
-            momentum=self.momentum,
-        )
+        for own in self._segments:
+            tower = own.tower
+            ops.sgd(
+                tower.weights.flat,
+                tower.gradients.flat,
+                tower.momenta.flat,
+                own.starts,
+                own.rates,
+                own.decays,
+                momentum=self.momentum,
+            )
 
 
 class Schedule:

@@ -30,7 +30,7 @@ class Options:
     image_size : int, optional
         Rows and columns that a folder's images are brought to.
     devices : str
-        "auto", "host" or "cuda:<index>".
+        "auto", "host" or "cuda:<index>"; two of a kind, as "cuda:0,cuda:1", for a tower each.
     batch, epochs : int
     rate, bias_rate, momentum, decay : float
         As `optim.SGD`; the biases' rate is twice that of the weights where it is None.

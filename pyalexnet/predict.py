@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pyalexnet.data import load_image
 from pyalexnet.errors import CheckpointError, UserError
-from pyalexnet.evaluate import Member, load_members, open_device
+from pyalexnet.evaluate import Member, load_members, open_devices
 from pyalexnet.tally import most_probable
 from pyalexnet.views import STRIDE, Crops, average, views
 
@@ -48,7 +48,7 @@ def predict(
     kind, stride
         As `views.views`; views are mirrored for nets that were trained on mirrored images.
     device, threads
-        As `evaluate.open_device`.
+        As `evaluate.open_devices`.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def predict(
     if not paths:
         raise UserError("no checkpoint to predict with")
     batch = max(1, min(len(images), _BATCH))
-    members = load_members(paths, open_device(device, threads), batch)
+    members = load_members(paths, open_devices(device, threads), batch)
     crops = [_views(member, kind, stride) for member in members]
     classes = members[0].about.classes
     files = iter(images)

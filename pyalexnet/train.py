@@ -28,7 +28,7 @@ from pyalexnet.checkpoint import Checkpoint, Progress
 from pyalexnet.data.augmentation import random_crops
 from pyalexnet.display import Display, duration
 from pyalexnet.errors import CheckpointError, DataError, UserError
-from pyalexnet.evaluate import check_data, open_data, open_device, validate
+from pyalexnet.evaluate import check_data, open_data, open_devices, validate
 from pyalexnet.model import Model, Totals
 from pyalexnet.options import Options
 
@@ -56,6 +56,15 @@ class Outcome:
     folder: Path
     interrupted: bool
     progress: Progress
+
+
+def summary(**given: Any) -> str:
+    """The net that `train` would train, as `Model.summary` shows it; errors as `train`'s."""
+    options = Options(**{name: value for name, value in given.items() if value is not None})
+    options.check()
+    found = open_devices(options.devices, options.threads)
+    dataset = open_data(options.data, size=options.stored_size(), skip_bad=False)
+    return Model(options.build_net(dataset), found, options.batch).summary()
 
 
 def train(
@@ -178,7 +187,7 @@ class Trainer:
         given: dict[str, Any],
     ) -> None:
         self.folder = folder
-        self.device = open_device(options.devices, options.threads)
+        self.devices = open_devices(options.devices, options.threads)
         self.data = open_data(
             options.data, size=options.stored_size(), skip_bad=options.skip_bad_images
         )
@@ -192,7 +201,7 @@ class Trainer:
         if checkpoint is not None:
             checkpoints.check_net(folder / LAST, checkpoint.net, self.net)
             self._check_same_data(checkpoint)
-        self.model = Model(self.net, self.device, self.options.batch, self.options.seed)
+        self.model = Model(self.net, self.devices, self.options.batch, self.options.seed)
         bias_rate = self.options.bias_rate
         self.sgd = optim.SGD(
             self.model,
@@ -243,7 +252,13 @@ class Trainer:
         self._announce()
         options = self.options
         training = data.Loader(
-            self.data.train, options.batch, seed=options.seed, workers=options.workers
+            self.data.train,
+            options.batch,
+            seed=options.seed,
+            workers=options.workers,
+            hold=1,  # a GPU may still be copying the batch before
+            pin=self._pin,
+            unpin=self._unpin,
         )
         validation = data.Loader(self.data.val, options.batch, workers=options.workers)
         try:
@@ -268,6 +283,13 @@ class Trainer:
                 f"go on with: {self._command()}"
             )
         return Outcome(self.folder, not finished, self.progress)
+
+    def _pin(self, memory: HostArray) -> None:
+        self.devices[0].pin(memory)  # for the other one too
+
+    def _unpin(self, memory: HostArray) -> None:
+        self.model.synchronize()
+        self.devices[0].unpin(memory)
 
     def _epoch(
         self,
@@ -445,7 +467,7 @@ class Trainer:
         )
         parameters = sum(p.size for p in self.net.parameters().values())
         line(f"net     {self.net.name}: {parameters:,} parameters")
-        line(f"device  {self.device.name}")
+        line(f"device  {self.model.device_name}")
         line(f"output  {self.folder}")
         if progress.step:
             line(f"resumed after step {progress.step:,}, epoch {progress.epoch} of {self.epochs}")

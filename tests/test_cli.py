@@ -51,6 +51,13 @@ def test_train_takes_every_option(tmp_path: Path, trained: Outcome, capsys: Capt
     assert tiny.records(tmp_path / "run") == tiny.records(trained.folder)
 
 
+def test_summary(tmp_path: Path, capsys: Captured) -> None:
+    assert cli.train(arguments(tmp_path, "--summary", "--devices=host,host")) == 0
+    out, _ = capsys.readouterr()
+    assert "tiny, tower 1, on host" in out and not (tmp_path / "run").exists()
+    assert cli.train(arguments(tmp_path, "--summary", "--data=folder:/nowhere")) == 2
+
+
 def test_no_mirror(tmp_path: Path, trained: Outcome) -> None:
     assert cli.train(arguments(tmp_path, "--epochs=2", "--no-mirror", "--no-progress")) == 0
     assert tiny.records(tmp_path / "run") != tiny.records(trained.folder)
@@ -99,7 +106,8 @@ def test_bugs_show_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     ("more", "message"),
     [
         (["--devices=cuda:99"], "device cuda:99: "),
-        (["--devices=host,host"], "devices 'host,host': expected one device"),
+        (["--devices=host,"], "device '': expected host or cuda:<index>"),
+        (["--devices=host,host,host"], "3 devices; expected one, or two for the two towers"),
         (["--batch=0"], "batch is 0; expected at least 1"),
         (["--schedule=never"], "schedule 'never': expected constant, stall:N"),
         (["--net=large"], "net 'large': expected alexnet, "),

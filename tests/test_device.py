@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from types import ModuleType, SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from pyalexnet import device as devices
-from pyalexnet import ops
 from pyalexnet.errors import DeviceError
 from pyalexnet.layers import LRN, Conv, Dropout, Linear, MaxPool
 from pyalexnet.model import Model
 from pyalexnet.nets import Net
+from pyalexnet.optim import SGD
 
 HOST = devices.get("host")
 
@@ -125,6 +127,9 @@ def test_the_host_alone_needs_no_cupy(tmp_path):
 class _Current:
     device = 0
     stream = None
+    streams: ClassVar[dict[int, _Stream]] = {}
+    seen: ClassVar[Counter] = Counter()  # what the host has waited for
+    accesses: ClassVar[dict] = {}
 
 
 class _Device:
@@ -139,9 +144,14 @@ class _Device:
 
 
 class _Stream:
+    """Knows by a vector clock which work of which streams is behind it, and so sees races."""
+
     def __init__(self):
         self.device = _Current.device
-        self.ptr = 1000 + self.device
+        number = sum(stream.device == self.device for stream in _Current.streams.values())
+        self.ptr = 1000 * (number + 1) + self.device
+        self.clock = Counter()
+        _Current.streams[self.ptr] = self
 
     def __enter__(self):
         assert _Current.device == self.device
@@ -151,12 +161,73 @@ class _Stream:
         _Current.stream = self._before
 
     def synchronize(self):
-        pass
+        _Current.seen |= self.clock
+
+    def wait_event(self, event):
+        self.clock |= event.clock
+
+    def touch(self, *arrays):
+        """Work on arrays is queued, which may write all of them."""
+        self.clock |= _Current.seen
+        self.clock[self.ptr] += 1
+        for array in arrays:
+            begin = array.values.ctypes.data
+            end = begin + array.nbytes
+            for (first, last, ptr), (time, _) in _Current.accesses.items():
+                if ptr != self.ptr and first < end and begin < last:
+                    assert self.clock[ptr] >= time, "two streams touch memory at the same time"
+            # Keeping the array keeps its memory from being given out again.
+            _Current.accesses[begin, end, self.ptr] = self.clock[self.ptr], array
+
+
+class _Event:
+    def __init__(self, *, disable_timing):
+        assert disable_timing
+
+    def record(self, stream):
+        assert stream.device == _Current.device
+        self.clock = Counter(stream.clock)
+
+    def synchronize(self):
+        _Current.seen |= self.clock
+
+
+class _Runtime:
+    """The part of CUDA's runtime for copies between devices."""
+
+    peers: ClassVar[set] = set()
+    pinned: ClassVar[dict[int, int]] = {}
+
+    @staticmethod
+    def deviceCanAccessPeer(device, peer):
+        return True
+
+    @staticmethod
+    def deviceEnablePeerAccess(peer):
+        assert (_Current.device, peer) not in _Runtime.peers  # CUDA's error the second time
+        _Runtime.peers.add((_Current.device, peer))
+
+    @staticmethod
+    def hostRegister(address, size, flags):
+        assert flags == 1
+        _Runtime.pinned[address] = size
+
+    @staticmethod
+    def hostUnregister(address):
+        del _Runtime.pinned[address]
+
+    @staticmethod
+    def memcpyPeerAsync(to, to_device, source, source_device, size, stream):
+        assert (to.device.id, source.device.id) == (to_device, source_device)
+        assert to.nbytes == source.nbytes == size
+        assert to_device == source_device or (to_device, source_device) in _Runtime.peers
+        _Current.streams[stream].touch(to, source)
+        to.values[...] = source.values
 
 
 class _Memory:
-    def __init__(self, values):
-        self._values = values
+    def __init__(self, array):
+        self.ptr, self._values = array, array.values  # a pointer that knows its array
 
     def memset_async(self, value, size, stream):
         assert stream.device == _Current.device and size == self._values.nbytes
@@ -181,7 +252,7 @@ class _Array:
     shape = property(lambda self: self.values.shape)
     dtype = property(lambda self: self.values.dtype)
     nbytes = property(lambda self: self.values.nbytes)
-    data = property(lambda self: _Memory(self.values))
+    data = property(lambda self: _Memory(self))
 
     def reshape(self, shape):
         view = self.values.view()
@@ -195,10 +266,13 @@ class _Array:
     def set(self, values, stream=None):
         assert type(values) is np.ndarray and stream.device == self.device.id == _Current.device
         assert (values.dtype, values.shape) == (self.dtype, self.shape)
+        stream.touch(self)
         self.values[...] = values
 
     def get(self, stream=None):
         assert stream.device == self.device.id == _Current.device
+        stream.touch(self)
+        stream.synchronize()
         return self.values.copy()
 
 
@@ -221,6 +295,7 @@ class _CudaLib:
         def kernel(*args):
             *args, stream = args
             assert stream == 1000 + _Current.device
+            _Current.streams[stream].touch(*(arg for arg in args if isinstance(arg, _Array)))
             for arg in args:
                 assert not isinstance(arg, np.ndarray), f"{name} got an array of the host"
                 assert not isinstance(arg, _Array) or arg.device.id == _Current.device
@@ -233,7 +308,9 @@ class _CudaLib:
 def fake_cuda(monkeypatch):
     cupy = ModuleType("cupy")
     cupy.ndarray = _Array
-    cupy.cuda = SimpleNamespace(Device=_Device, Stream=_Stream)
+    cupy.cuda = SimpleNamespace(Device=_Device, Stream=_Stream, Event=_Event, runtime=_Runtime)
+    for kept in (_Current.streams, _Current.seen, _Current.accesses, _Runtime.peers):
+        kept.clear()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "pyalexnet._cuda", _CudaLib())
     monkeypatch.setattr(devices, "get", devices.functools.cache(devices.get.__wrapped__))
@@ -249,10 +326,19 @@ def test_cuda_arrays(fake_cuda):
     np.testing.assert_array_equal(gpu.download(array), np.ones((3, 2)))
     assert not gpu.download(gpu.zeros((3,), np.float64)).any()
     gpu.synchronize()
+    memory = np.zeros(100, np.uint8)
+    gpu.pin(memory)
+    assert _Runtime.pinned == {memory.ctypes.data: 100}
+    gpu.unpin(memory)
+    assert not _Runtime.pinned
     assert devices.default_name() == "cuda:0"
 
 
-def test_a_model_on_a_gpu_does_as_on_the_host(fake_cuda):
+@pytest.mark.parametrize(
+    ("on_host", "on_gpu"),
+    [("host", "cuda:1"), ("host,host", "cuda:0,cuda:1"), ("host,host", "cuda:0,cuda:0")],
+)
+def test_a_model_on_gpus_does_as_on_the_host(fake_cuda, on_host, on_gpu):
     net = Net(
         "tiny",
         (3, 9, 8),
@@ -261,7 +347,8 @@ def test_a_model_on_a_gpu_does_as_on_the_host(fake_cuda):
             LRN(groups=2),
             MaxPool(),
             Conv(4, 3, groups=2, activation="tanh"),
-            Linear(7),
+            Conv(4, 1),
+            Linear(6),
             Dropout(),
             Linear(5, activation=""),
         ),
@@ -274,21 +361,15 @@ def test_a_model_on_a_gpu_does_as_on_the_host(fake_cuda):
 
     def train(name):
         model = Model(net, name, 8, seed=5)
-        at, arenas = model.device, (model.weights, model.gradients, model.momenta)
-        count = len(model.weights.names)
+        sgd = SGD(model, rate=0.1, decay=0.01)
         model.set_mean(np.full((10, 10, 3), 120, np.float32))
         for step in range(3):
             model.train_step(images, labels, crops, seed=1, step=step)
-            ops.sgd(
-                *(arena.flat for arena in arenas),
-                at.upload(model.weights.starts),
-                at.upload(np.full(count, 0.1, np.float32)),
-                at.upload(np.full(count, 0.01, np.float32)),
-                momentum=0.9,
-            )
+            sgd.step()
         totals = model.take_totals()
         model.load_momenta(model.momenta_state())
         model.eval_step(images, labels, crops)
+        model.synchronize()
         return (
             model.state() | {f"momentum of {k}": v for k, v in model.momenta_state().items()},
             model.probabilities(images, crops),
@@ -297,7 +378,7 @@ def test_a_model_on_a_gpu_does_as_on_the_host(fake_cuda):
             model.magnitudes(),
         )
 
-    host, gpu = train("host"), train("cuda:1")
+    host, gpu = train(on_host), train(on_gpu)
     assert host[0].keys() == gpu[0].keys()
     for name in host[0]:
         np.testing.assert_array_equal(host[0][name], gpu[0][name], err_msg=name)
@@ -311,9 +392,12 @@ def test_the_stand_ins_have_what_cupy_has():
         (_Array, cupy.ndarray),
         (_Device, cupy.cuda.Device),
         (_Stream, cupy.cuda.Stream),
+        (_Event, cupy.cuda.Event),
+        (_Runtime, cupy.cuda.runtime),
         (_Memory, cupy.cuda.MemoryPointer),
     ]:
-        used = {name for name in vars(stand_in) if not name.startswith("_")}
+        ours = {"clock", "touch", "peers", "pinned"}
+        used = {name for name in vars(stand_in) if not name.startswith("_")} - ours
         assert used <= set(dir(real)), stand_in
     assert {"ptr", "synchronize", "__enter__"} <= set(dir(cupy.cuda.Stream.null))
     assert {"id", "__enter__"} <= set(dir(cupy.cuda.Device))

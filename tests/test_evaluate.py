@@ -24,7 +24,7 @@ from pyalexnet.layers import Conv, Linear
 from pyalexnet.nets import Net
 from pyalexnet.views import views
 
-HOST = evaluate.open_device("host")
+HOST = evaluate.open_devices("host")
 OTHER = Net("other", (3, 12, 12), (Conv(4, 3), Linear(3, activation="")), scale=1 / 64)
 
 

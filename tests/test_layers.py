@@ -153,7 +153,7 @@ def test_dropout_in_training_and_in_a_test(inverted):
     images = host.images_multiple
     x = host.upload(np.random.default_rng(0).normal(size=(500, images)).astype(np.float32))
     layer = Dropout(0.25, inverted=inverted)
-    slot = Slot(x=x, y=host.empty(x.shape), dx=host.empty(x.shape), dy=x, dropout=1)
+    slot = Slot(device=host, x=x, y=host.empty(x.shape), dx=host.empty(x.shape), dy=x, dropout=1)
 
     layer.forward(slot, Pass(training=False))
     np.testing.assert_array_equal(slot.y, x if inverted else x * np.float32(0.75))
@@ -174,7 +174,7 @@ def test_dropout_drops_by_seed_step_layer_and_image():
     x = host.upload(np.ones((64, images), np.float32))
 
     def mask(layer=0, **values):
-        slot = Slot(x=x, y=host.empty(x.shape), dropout=layer)
+        slot = Slot(device=host, x=x, y=host.empty(x.shape), dropout=layer)
         Dropout().forward(slot, Pass(training=True, **values))
         return slot.y
 
@@ -194,6 +194,7 @@ def test_no_data_gradient_is_computed_where_none_is_wanted():
 
     conv = Conv(2, 3)
     slot = Slot(
+        device=host,
         x=array(1, 3, 3, images),
         y=host.empty((2, 1, 1, images)),
         dy=array(2, 1, 1, images),

@@ -62,16 +62,16 @@ def make_model(net, batch, seed=0, stored=2):
 
 
 def gradients(model):
-    return {name: np.array(view) for name, view in model.gradients.items()}
+    return {name: np.array(view) for name, view in model.towers[0].gradients.items()}
 
 
 def descend(model, rate=0.05, momentum=0.9):
-    count = len(model.weights.names)
+    count = len(model.towers[0].weights.names)
     ops.sgd(
-        model.weights.flat,
-        model.gradients.flat,
-        model.momenta.flat,
-        model.weights.starts,
+        model.towers[0].weights.flat,
+        model.towers[0].gradients.flat,
+        model.towers[0].momenta.flat,
+        model.towers[0].weights.starts,
         np.full(count, rate, np.float32),
         np.zeros(count, np.float32),
         momentum=momentum,
@@ -96,7 +96,7 @@ def test_gradients_are_central_differences(name):
     model.train_step(*batch, **settings)
     model.take_totals()
     gradient = gradients(model)[name].astype(np.float64)
-    weights = model.weights[name]
+    weights = model.towers[0].weights[name]
     before = weights.copy()
     rng = np.random.default_rng(6)
     towards = gradient / np.linalg.norm(gradient)
@@ -130,7 +130,7 @@ def test_padded_images_change_no_bit():
     full.train_step(images, labels, crops, seed=1, step=2, global_batch=5)
     assert few.take_totals() == full.take_totals()
     for name, gradient in gradients(few).items():
-        np.testing.assert_array_equal(gradient, full.gradients[name], err_msg=name)
+        np.testing.assert_array_equal(gradient, full.towers[0].gradients[name], err_msg=name)
     np.testing.assert_array_equal(few.logits(images[:5], crops[:5]), full.logits(images, crops)[:5])
 
 
@@ -142,7 +142,7 @@ def test_a_small_batch_after_a_large_one_is_clean():
     for model in (used, fresh):
         model.train_step(images[:3], labels[:3], crops[:3], seed=1, step=3)
     assert used.take_totals() == fresh.take_totals()
-    np.testing.assert_array_equal(used.gradients.flat, fresh.gradients.flat)
+    np.testing.assert_array_equal(used.towers[0].gradients.flat, fresh.towers[0].gradients.flat)
 
 
 def test_the_largest_batch_does_not_matter():
@@ -153,7 +153,7 @@ def test_the_largest_batch_does_not_matter():
     for name, gradient in gradients(small).items():
         np.testing.assert_allclose(
             gradient,
-            large.gradients[name],
+            large.towers[0].gradients[name],
             rtol=1e-4,
             atol=1e-5 * abs(gradient).max(),
             err_msg=name,
@@ -165,7 +165,7 @@ def test_parts_of_a_global_batch_add_up():
     images, labels, crops = make_batch(ALL_KINDS, 2 * MULTIPLE)
     whole, half = make_model(ALL_KINDS, 2 * MULTIPLE), make_model(ALL_KINDS, MULTIPLE)
     whole.train_step(images, labels, crops, seed=1, step=2)
-    total = {name: np.zeros_like(view) for name, view in half.gradients.items()}
+    total = {name: np.zeros_like(view) for name, view in half.towers[0].gradients.items()}
     for first in (0, MULTIPLE):
         part = slice(first, first + MULTIPLE)
         half.train_step(
@@ -177,9 +177,9 @@ def test_parts_of_a_global_batch_add_up():
             first_image=first,
             global_batch=2 * MULTIPLE,
         )
-        for name, view in half.gradients.items():
+        for name, view in half.towers[0].gradients.items():
             total[name] += view
-    for name, expected in whole.gradients.items():
+    for name, expected in whole.towers[0].gradients.items():
         np.testing.assert_allclose(
             total[name], expected, rtol=1e-4, atol=1e-5 * abs(expected).max(), err_msg=name
         )
@@ -221,7 +221,7 @@ def test_same_seed_same_bits():
         for step in range(3):
             model.train_step(*batch, seed=seed, step=step)
             descend(model)
-        return model.weights.flat
+        return model.towers[0].weights.flat
 
     first = train(1, 2)
     np.testing.assert_array_equal(first, train(1, 2))
@@ -312,18 +312,26 @@ def test_evaluation_changes_nothing():
     images, labels, crops = make_batch(ALL_KINDS, 4)
     model = make_model(ALL_KINDS, 4)
     model.train_step(images, labels, crops, seed=0, step=0)
-    before = model.weights.flat.copy(), model.gradients.flat.copy(), model.momenta.flat.copy()
+    before = (
+        model.towers[0].weights.flat.copy(),
+        model.towers[0].gradients.flat.copy(),
+        model.towers[0].momenta.flat.copy(),
+    )
     model.eval_step(images, labels, crops)
     model.probabilities(images, crops)
-    for old, arena in zip(before, (model.weights, model.gradients, model.momenta), strict=True):
+    for old, arena in zip(
+        before,
+        (model.towers[0].weights, model.towers[0].gradients, model.towers[0].momenta),
+        strict=True,
+    ):
         np.testing.assert_array_equal(old, arena.flat)
 
 
 def test_arenas():
     model = Model(TINY, "host", 1)
     parameters = TINY.parameters()
-    assert model.weights.names == tuple(parameters)
-    for arena in (model.weights, model.gradients, model.momenta):
+    assert model.towers[0].weights.names == tuple(parameters)
+    for arena in (model.towers[0].weights, model.towers[0].gradients, model.towers[0].momenta):
         assert (arena.starts % 64 == 0).all() and arena.starts[-1] == len(arena.flat)
         arena.flat[...] = 0
         for index, (name, parameter) in enumerate(parameters.items()):
@@ -345,15 +353,15 @@ def test_state_goes_into_another_model():
     for m in (model, other):
         m.train_step(*batch, seed=0, step=1)
         descend(m)
-    np.testing.assert_array_equal(model.weights.flat, other.weights.flat)
-    assert (state["fc2.weight"] != model.weights["fc2.weight"]).any()  # it was a copy
+    np.testing.assert_array_equal(model.towers[0].weights.flat, other.towers[0].weights.flat)
+    assert (state["fc2.weight"] != model.towers[0].weights["fc2.weight"]).any()  # it was a copy
 
 
 @pytest.mark.parametrize("which", ["state", "momenta"])
 def test_a_wrong_state_changes_nothing(which):
     model = Model(TINY, "host", 1)
     load = model.load_state if which == "state" else model.load_momenta
-    arena = model.weights if which == "state" else model.momenta
+    arena = model.towers[0].weights if which == "state" else model.towers[0].momenta
     good = {name: np.full(view.shape, 7, np.float32) for name, view in arena.items()}
     before = arena.flat.copy()
     for wrong, message in [
@@ -370,8 +378,8 @@ def test_a_wrong_state_changes_nothing(which):
 
 def test_magnitudes():
     model = Model(TINY, "host", 1)
-    model.weights["fc2.bias"][...] = np.resize([1, -3], 16)
-    model.momenta["fc2.bias"][...] = np.resize([-0.5, 0.25], 16)
+    model.towers[0].weights["fc2.bias"][...] = np.resize([1, -3], 16)
+    model.towers[0].momenta["fc2.bias"][...] = np.resize([-0.5, 0.25], 16)
     magnitudes = model.magnitudes()
     assert magnitudes["fc2.bias"] == (2, 0.375)
     assert list(magnitudes) == list(TINY.parameters())
@@ -381,9 +389,10 @@ def test_magnitudes():
 def test_summary_lists_layers_and_totals():
     lines = Model(nets.small(), "host", 2).summary().splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in lines}
-    assert rows["input"] == ["3×32×32"]
-    assert rows["conv1"] == ["24×32×32", "1,824", "3.7"]
-    assert rows["pool1"] == ["24×15×15"]
+    kept = 4 * devices.get("host").pad_images(2) / 1e6  # MB of a number for each image
+    assert rows["input"] == ["3×32×32", f"{3 * 32 * 32 * kept:.1f}"]
+    assert rows["conv1"] == ["24×32×32", "1,824", "3.7", f"{24 * 32 * 32 * kept:.1f}"]
+    assert rows["pool1"] == ["24×15×15", f"{24 * 15 * 15 * 1.5 * kept:.1f}"]  # and the places
     total = sum(parameter.size for parameter in nets.small().parameters().values())
     assert rows["total"][0] == f"{total:,}"
     assert "small on host" in lines[0]
@@ -392,14 +401,14 @@ def test_summary_lists_layers_and_totals():
 def test_wrong_batches():
     images, labels, crops = make_batch(TINY, 4)
     model = make_model(TINY, 4)
-    before = model.gradients.flat.copy()
+    before = model.towers[0].gradients.flat.copy()
     for arguments, error, message in [
         ((images[..., :1], labels, crops), DataError, "1 channels, net tiny reads 3"),
         ((images[:, 1:], labels, crops), DataError, r"mean image is \(10, 10, 3\).*\(9, 10, 3\)"),
         ((images, labels + 4, crops), DataError, "net tiny has 4 classes: expected 0 to 3"),
         ((images, labels - 5, crops), DataError, "or -1 for none"),
         ((images, labels[:3], crops), ValueError, "labels: 3 for 4 images"),
-        ((images, labels, crops[:3]), ValueError, r"\(3, 3\), expected \(4, 3\)"),
+        ((images, labels, crops[:3]), ValueError, r"\(3, 3\); it must be \(4, 3\)"),
         ((images.astype(np.float32), labels, crops), ValueError, "expected uint8"),
         ((images[0], labels, crops), ValueError, r"expected uint8 \(B, H, W, C\)"),
         ((images[:0], labels[:0], crops[:0]), ValueError, "images: 0, expected 1 to"),
@@ -408,7 +417,7 @@ def test_wrong_batches():
         with pytest.raises(error, match=message):
             model.train_step(*arguments, seed=0, step=0)
         assert not model.raw_totals().any()
-    np.testing.assert_array_equal(model.gradients.flat, before)
+    np.testing.assert_array_equal(model.towers[0].gradients.flat, before)
 
 
 def test_layers_below_the_first_weights_get_no_gradient():

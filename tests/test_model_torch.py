@@ -63,7 +63,7 @@ def dropout_masks(net):
 def decisions(net, model):
     """By layer name: where our ReLUs let pass (N, …), which pixel our pools took (N, C, P·Q)."""
     taken = {}
-    for name, layer, slot in zip(net.names, net.layers, model._slots, strict=True):
+    for name, layer, slot in zip(net.names, net.layers, model.towers[0].slots, strict=True):
         if isinstance(layer, Conv | Linear) and layer.activation == "relu":
             taken[name] = torch.tensor(np.moveaxis(slot.y, -1, 0)[:BATCH] > 0)
         elif isinstance(layer, MaxPool):
@@ -125,9 +125,9 @@ def torch_step(net, state, x, labels, dtype, taken):
 
 def our_step(net, model, images, labels, crops):
     model.train_step(images, labels, crops, seed=SEED, step=STEP)
-    values = {f"d {name}": np.array(view) for name, view in model.gradients.items()}
+    values = {f"d {name}": np.array(view) for name, view in model.towers[0].gradients.items()}
     # In training the logits are dropped out; they lie in the last layer's buffer.
-    logits = model._slots[-1].y[:, :BATCH].T
+    logits = model.towers[0].slots[-1].y[:, :BATCH].T
     return values | {"logits": logits, "loss": np.array(model.take_totals().loss)}
 
 

@@ -73,6 +73,15 @@ def test_masks_elsewhere_are_independent(change):
     assert abs((here == there).mean() - 0.5) < 4 * 0.5 / np.sqrt(x.size)
 
 
+@pytest.mark.parametrize("first", [4, 18, 19, 49])
+def test_features_in_parts_have_the_same_mask(rng, first):
+    x = floats(rng, 50, 2 * N)
+    whole = ops.dropout(x, p=0.5, scale=2, **PLACE, first_feature=5)
+    for part in (slice(0, first), slice(first, None)):
+        y = ops.dropout(x[part].copy(), p=0.5, scale=2, **PLACE, first_feature=5 + part.start)
+        assert_exact(y, whole[part])
+
+
 def test_a_batch_in_halves_has_the_same_mask(rng):
     x = floats(rng, 50, 4 * N)
     whole = ops.dropout(x, p=0.5, scale=2, **PLACE, first_image=10)

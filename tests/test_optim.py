@@ -16,11 +16,11 @@ from pyalexnet.optim import SGD, schedule
 @pytest.mark.parametrize("factor", [1.0, 0.1])
 def test_sgd_follows_the_papers_formula(rng: np.random.Generator, factor: float) -> None:
     model = Model(tiny.NET, "host", 1)
-    names = model.weights.names
+    names = model.towers[0].weights.names
     for name in names:
-        for arena in (model.weights, model.gradients, model.momenta):
+        for arena in (model.towers[0].weights, model.towers[0].gradients, model.towers[0].momenta):
             arena[name][...] = rng.normal(size=arena[name].shape)
-    gradients = {name: np.array(model.gradients[name], np.float64) for name in names}
+    gradients = {name: np.array(model.towers[0].gradients[name], np.float64) for name in names}
     before, v = model.state(), model.momenta_state()
 
     sgd = SGD(model, rate=0.03, bias_rate=0.05, momentum=0.8, decay=0.3)

@@ -17,7 +17,7 @@ from pyalexnet import cli, figure
 from pyalexnet.checkpoint import load
 from pyalexnet.data import load_image
 from pyalexnet.errors import DataError
-from pyalexnet.evaluate import load_model, open_device
+from pyalexnet.evaluate import load_model, open_devices
 from pyalexnet.layers import Linear
 from pyalexnet.nets import Net
 from pyalexnet.predict import Prediction, predict
@@ -102,7 +102,7 @@ def test_several_nets_and_views_averaged(checkpoint: Path, tmp_path: Path) -> No
     image = load_image(tmp_path / "a.png", 10)[np.newaxis]
     expected = []
     for path, mirror in ((checkpoint, True), (other, False)):
-        model, _ = load_model(path, open_device("host"), 1)
+        model, _ = load_model(path, open_devices("host"), 1)
         expected.append(average(model, image, views("ten", (10, 10), (8, 8), mirror=mirror))[0])
     (prediction,) = predict([checkpoint, other], [tmp_path / "a.png"], kind="ten")
     for name, share in prediction.classes:

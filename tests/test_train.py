@@ -285,7 +285,7 @@ def test_divergence_is_not_saved_by_an_interrupt(
 
     def overflowing(self: SGD) -> None:
         step(self)
-        self._model.weights["fc3.weight"][0, 0] = np.inf
+        self._segments[0].tower.weights["fc3.weight"][0, 0] = np.inf
 
     monkeypatch.setattr(SGD, "step", overflowing)
     with pytest.raises(Diverged, match="no checkpoint had been saved yet"):
@@ -451,7 +451,7 @@ def test_resume_refuses_another_run(
         ({"shared_crop": 0}, UserError, "shared-crop is 0; expected at least 1"),
         ({"threads": 0}, UserError, "threads is 0"),
         ({"schedule": "cosine"}, UserError, "schedule 'cosine': expected"),
-        ({"devices": "host,host"}, DeviceError, "devices 'host,host': expected one device"),
+        ({"devices": "host,host,host"}, DeviceError, "3 devices; expected one, or two"),
         ({"devices": "cuda:99"}, DeviceError, "device cuda:99: "),
         ({"devices": "tpu"}, DeviceError, "device 'tpu': expected host or cuda"),
         ({"data": "folder:/nowhere"}, DataError, "/nowhere: no such folder"),

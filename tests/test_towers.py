@@ -1,0 +1,240 @@
+"""The paper's split over two devices: the same net, in two halves that meet at four places."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import checks
+import numpy as np
+import pytest
+import tiny
+
+from pyalexnet import checkpoint, nets
+from pyalexnet import device as devices
+from pyalexnet.errors import DeviceError, NetError
+from pyalexnet.layers import LRN, Conv, Dropout, Exchange, Linear, MaxPool, ReLU
+from pyalexnet.model import Model
+from pyalexnet.nets import Net
+from pyalexnet.optim import SGD
+
+BOTH = "host,host"
+BATCH = 12
+
+
+def miniature() -> Net:
+    """The paper's net with an eighth of its filters and 1/64 of its features, for 67×67 images."""
+    layers = []
+    for layer in nets.alexnet(classes=10).layers:
+        if isinstance(layer, Conv):
+            layers.append(dataclasses.replace(layer, filters=layer.filters // 8, std=None, bias=0))
+        elif isinstance(layer, Linear) and layer.activation:
+            features = layer.features // 64
+            layers.append(dataclasses.replace(layer, features=features, std=None, bias=0))
+        elif isinstance(layer, Linear):
+            layers.append(dataclasses.replace(layer, std=None))
+        else:
+            layers.append(layer)
+    return Net("miniature", (3, 67, 67), tuple(layers), scale=1 / 64)
+
+
+NET = miniature()
+
+
+def batch(count: int = BATCH, seed: int = 0) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (count, 70, 70, 3), np.uint8)
+    crops = np.stack([rng.integers(0, 4, count), rng.integers(0, 4, count), np.arange(count) % 2])
+    return images, rng.integers(0, 10, count).astype(np.int32), crops.T.astype(np.int32)
+
+
+def make(devices_: str, net: Net = NET) -> Model:
+    model = Model(net, devices_, BATCH, seed=3)
+    model.set_mean(np.full((70, 70, 3), 120, np.float32))
+    return model
+
+
+def trained(devices_: str, steps: int) -> Model:
+    model = make(devices_)
+    sgd = SGD(model, rate=0.01)
+    for step in range(steps):
+        model.train_step(*batch(seed=step), seed=1, step=step)
+        sgd.step()
+    return model
+
+
+def assert_close(actual: dict, expected: dict, error: float) -> None:
+    """Each tensor differs by at most `error` of its largest value."""
+    assert actual.keys() == expected.keys()
+    for name, tensor in expected.items():
+        np.testing.assert_allclose(
+            actual[name], tensor, rtol=0, atol=error * np.abs(tensor).max(), err_msg=name
+        )
+
+
+def test_the_papers_towers_are_those_of_figure_2() -> None:
+    first, second = nets.towers(nets.alexnet())
+    std = 0.01
+    both = (
+        Conv(48, 11, stride=4, ceil=True, std=std),
+        LRN(),
+        MaxPool(3, 2),
+        Conv(128, 5, pad=2, bias=1.0, std=std),
+        LRN(),
+        MaxPool(3, 2),
+        Exchange(),
+        Conv(192, 3, pad=1, std=std),
+        Conv(192, 3, pad=1, bias=1.0, std=std),
+        Conv(128, 3, pad=1, bias=1.0, std=std),
+        MaxPool(3, 2),
+        Exchange(),
+        Linear(2048, bias=1.0, std=std),
+        Dropout(),
+        Exchange(),
+        Linear(2048, bias=1.0, std=std),
+        Dropout(),
+    )
+    assert first.layers == (*both, Exchange(gives=False), Linear(1000, activation="", std=std))
+    assert second.layers == (*both, Exchange(takes=False))
+    sizes = [sum(p.size for p in net.parameters().values()) for net in (first, second)]
+    assert sum(sizes) == 60_965_224 and sizes[0] - sizes[1] == 4_097_000
+
+
+def test_forward_has_the_same_bits_and_gradients_are_close() -> None:
+    images, labels, crops = batch()
+    one, two = make("host"), make(BOTH)
+    assert_close(two.state(), one.state(), 0)
+    np.testing.assert_array_equal(two.logits(images, crops), one.logits(images, crops))
+    for model in (one, two):
+        model.train_step(images, labels, crops, seed=5, step=7)
+    assert two.take_totals() == one.take_totals()
+    assert_close(two.gradients_state(), one.gradients_state(), 1e-5)
+
+
+def test_twenty_steps_of_training_agree() -> None:
+    """Gradients are summed in another order, and each step makes such differences larger."""
+    one, two = trained("host", 20), trained(BOTH, 20)
+    assert_close(two.state(), one.state(), 1e-4)
+    changes = [np.abs(m.momenta_state()["conv1.weight"]).max() for m in (one, two)]
+    assert min(changes) > 1e-5  # or nothing would have been shown
+    assert two.take_totals().loss == pytest.approx(one.take_totals().loss, rel=1e-5)
+
+
+def test_exchanges_carry_what_the_figure_says_and_nothing_else() -> None:
+    model = make(BOTH)
+    images, labels, crops = batch()
+    padded = devices.get("host").pad_images(BATCH)
+    halves = {"exchange2": 16 * 3 * 3, "exchange5": 16 * 1 * 1, "exchange6": 32, "exchange7": 32}
+    number = 4 * padded
+    model.logits(images, crops)
+    # Both halves cross, but for fc8, which one tower has.
+    expected = {k: 2 * size * number for k, size in halves.items()} | {"exchange7": 32 * number}
+    assert model.take_traffic() == expected
+    model.train_step(images, labels, crops, seed=0, step=0)
+    assert model.take_traffic() == {name: 2 * moved for name, moved in expected.items()}
+    assert make("host").take_traffic() == {}
+
+
+def test_traffic_of_the_papers_net() -> None:
+    """Figure 2's crossings, in numbers an image, forward."""
+    first, _ = nets.towers(nets.alexnet())
+    sizes = {
+        name: np.prod(shape)
+        for name, layer, shape in zip(first.names, first.layers, first.shapes(), strict=False)
+        if isinstance(layer, Exchange)
+    }
+    assert sizes == {
+        "exchange2": 128 * 13 * 13,
+        "exchange5": 128 * 6 * 6,
+        "exchange6": 2048,
+        "exchange7": 2048,
+    }
+
+
+def test_each_device_holds_about_half() -> None:
+    [one] = make("host").towers
+    for tower in make(BOTH).towers:
+        share = tower.parameter_bytes() / one.parameter_bytes()
+        assert 0.45 < share < 0.55
+        assert 0.45 < sum(tower.activation_bytes()) / sum(one.activation_bytes()) < 0.6
+    text = make(BOTH).summary()
+    assert "miniature, tower 1, on host" in text and text.count("exchange6") == 2
+
+
+def test_any_order_and_number_of_threads_same_bits() -> None:
+    def bits(**how) -> bytes:
+        with checks.execution(**how):
+            model = trained(BOTH, 2)
+        return b"".join(array.tobytes() for array in model.state().values())
+
+    expected = bits(order="forward", threads=1)
+    for how in ({"order": "reverse"}, {"order": "shuffled", "seed": 1}, {"threads": 3}):
+        assert bits(**how) == expected, how
+
+
+def test_state_goes_from_two_devices_to_one_and_back() -> None:
+    two = trained(BOTH, 2)
+    for target in ("host", BOTH):
+        model = make(target)
+        model.load_state(two.state())
+        model.load_momenta(two.momenta_state())
+        assert_close(model.state(), two.state(), 0)
+        assert_close(model.momenta_state(), two.momenta_state(), 0)
+
+
+def test_a_run_goes_on_with_another_number_of_devices(tmp_path: Path) -> None:
+    for output, places in (("split", [BOTH, "host"]), ("whole", ["host", BOTH])):
+        tiny.run(tmp_path, output, devices=places[0], epochs=1)
+        file = tmp_path / output / "last.safetensors"
+        before = checkpoint.load(file)
+        model = Model(before.net, places[1], tiny.BATCH)
+        model.load_state(before.weights)
+        assert_close(model.state(), dict(before.weights), 0)
+        tiny.run(tmp_path, output, devices=places[1], epochs=2, resume=True)
+    ends = [checkpoint.load(tmp_path / name / "last.safetensors") for name in ("split", "whole")]
+    assert_close(dict(ends[0].weights), dict(ends[1].weights), 1e-4)
+
+
+def test_the_small_net_splits() -> None:
+    first, second = nets.towers(nets.small())
+    assert [n for n in first.names if n.startswith("exchange")] == [
+        "exchange2",
+        "exchange3",
+        "exchange4",
+    ]
+    assert second.layers[-1] == Exchange(takes=False)
+
+
+def test_odd_features_have_the_whole_nets_dropout() -> None:
+    """Tower 1's features begin at 3, in the midst of four that share their random words."""
+    net = Net("odd", (1, 2, 2), (Linear(6), Dropout(0.5), Linear(2, activation="")), 1 / 64)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, 2, 2, 1), np.uint8)
+    labels, crops = np.arange(8, dtype=np.int32) % 2, np.zeros((8, 3), np.int32)
+    one, two = (Model(net, where, 8, seed=3) for where in ("host", BOTH))
+    for model in (one, two):
+        model.train_step(images, labels, crops, seed=1, step=0)
+    assert_close(two.gradients_state(), one.gradients_state(), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ((Conv(5, 3), Linear(2, "")), "layer conv1: it has 5 filters; expected an even number"),
+        ((Linear(5), Linear(2, "")), "layer fc1: it has 5 features"),
+        ((Conv(4, 3), LRN(), Linear(2, "")), "layer lrn1: it normalises across both towers"),
+        ((Conv(4, 3), Conv(6, 3, groups=1), Conv(6, 1, groups=3), Linear(2, "")), "3 groups"),
+        ((Conv(4, 3, groups=2), Linear(2, "")), "layer conv1: its groups see parts of the image"),
+        ((ReLU(), Linear(2), Linear(2, "")), "layer relu0: it reads the image"),
+        ((Linear(2, ""),), "layer fc1"),
+    ],
+)
+def test_nets_that_cannot_be_split(layers: tuple, message: str) -> None:
+    net = Net("odd", (2, 8, 8), layers)
+    with pytest.raises(NetError, match=message):
+        Model(net, BOTH, 4)
+
+
+def test_more_than_two_devices() -> None:
+    with pytest.raises(DeviceError, match="3 devices; expected one, or two"):
+        Model(NET, "host,host,host", 4)
