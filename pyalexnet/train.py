@@ -26,6 +26,7 @@ from pyalexnet import checkpoint as checkpoints
 from pyalexnet import data, metrics, optim
 from pyalexnet.checkpoint import Checkpoint, Progress
 from pyalexnet.data.augmentation import random_crops
+from pyalexnet.device import HostArray
 from pyalexnet.display import Display, duration
 from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.evaluate import check_data, open_data, open_devices, validate
