@@ -1,4 +1,4 @@
-"""The commands' arguments: pyalexnet-train, pyalexnet-eval, pyalexnet-predict."""
+"""The commands' arguments: pyalexnet-train, -eval, -predict and -prepare."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyalexnet.views import STRIDE
 
 _ERROR, _INTERRUPTED = 2, 130  # exit statuses
 _CHECKPOINT = ".safetensors"
-_DATA = "shapes (drawn), mnist:DIR, fashion-mnist:DIR, cifar10:DIR or folder:DIR"
+_DATA = "shapes (drawn), mnist:DIR, fashion-mnist:DIR, cifar10:DIR, folder:DIR or imagenet:DIR"
 
 
 def train(arguments: Sequence[str] | None = None) -> int:
@@ -97,6 +97,76 @@ def predict(arguments: Sequence[str] | None = None) -> int:
     _add_device(parser)
     parser.set_defaults(devices="auto", threads=None)
     return _run(parser, _predict, vars(parser.parse_intermixed_args(arguments)))
+
+
+def prepare(arguments: Sequence[str] | None = None) -> int:
+    """The command pyalexnet-prepare."""
+    parser = argparse.ArgumentParser(
+        "pyalexnet-prepare",
+        description="Makes ImageNet (ILSVRC2012) ready for training: from its archives or folders "
+        "to shards of 256×256 images, with mean image and colour statistics. Labels are the ranks "
+        "of the sorted WNIDs, not ILSVRC2012_ID. A command that was interrupted goes on when it is "
+        "given again.",
+    )
+    group = parser.add_argument_group("what")
+    add = group.add_argument
+    add(
+        "--train",
+        type=Path,
+        metavar="PATH",
+        help="ILSVRC2012_img_train.tar, or a folder of class folders",
+    )
+    add(
+        "--val",
+        type=Path,
+        metavar="PATH",
+        help="ILSVRC2012_img_val.tar, or a folder of images or of class folders",
+    )
+    add(
+        "--devkit",
+        type=Path,
+        metavar="PATH",
+        help="ILSVRC2012_devkit_t12.tar.gz, or its folder: "
+        "class names, and labels of validation images that lie in no class folders; needs SciPy",
+    )
+    add("--output", type=Path, metavar="DIR", required=True, help="folder to write to")
+    group = parser.add_argument_group("how")
+    add = group.add_argument
+    add(
+        "--format",
+        choices=("jpeg", "raw"),
+        default="jpeg",
+        help="jpeg: small, decoded while "
+        "training; raw: 196,608 bytes an image, fast (default: jpeg)",
+    )
+    add("--size", type=int, default=256, metavar="PIXELS", help="rows and columns (default: 256)")
+    add("--quality", type=int, default=90, help="of the JPEGs, 1 to 100 (default: 90)")
+    add(
+        "--shard-images",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="images in a shard (default: 4096)",
+    )
+    add("--workers", type=int, help="processes (default: all cores)")
+    add(
+        "--strict",
+        action="store_true",
+        help="stop at what cannot be read, instead of leaving it out and reporting it",
+    )
+    add(
+        "--verify",
+        action="store_true",
+        help="compare the checksums in the output folder and "
+        "decode all its images; alone, or after preparing",
+    )
+    add(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="show how it goes on (default: yes)",
+    )
+    return _run(parser, _prepare, vars(parser.parse_args(arguments)))
 
 
 def _run(
@@ -226,6 +296,24 @@ def _views(options: dict[str, Any]) -> dict[str, Any]:
     if stride is not None and options["views"] != "dense":
         raise UserError("dense-stride is given, but not --views dense")
     return {"kind": options["views"], "stride": STRIDE if stride is None else stride}
+
+
+def _prepare(options: dict[str, Any]) -> int:
+    from pyalexnet import prepare as preparing
+    from pyalexnet.data.shards import Encoding
+
+    sources = {name: options.pop(name) for name in ("train", "val", "devkit")}
+    format, size, quality = (options.pop(name) for name in ("format", "size", "quality"))
+    check = options.pop("verify")
+    if any(sources.values()) or not check:
+        missing = [f"--{name}" for name in ("train", "val") if sources[name] is None]
+        if missing:
+            raise UserError(f"{' and '.join(missing)} missing; expected both, or only --verify")
+        preparing.prepare(**sources, **options, encoding=Encoding(format, size, quality))
+    if check:
+        kept = {name: options[name] for name in ("output", "workers", "progress")}
+        preparing.verify(**kept)
+    return 0
 
 
 def _in_words(totals: Totals) -> str:

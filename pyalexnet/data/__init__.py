@@ -9,6 +9,9 @@
 `augmentation`                the order of an epoch, crops and mirrors
 `shapes`                      the built-in set, drawn
 `idx` `cifar10` `folder`      the sources on disk
+`shards`                      what pyalexnet-prepare has made of ImageNet: written by `writing`,
+                              from what `archives`, `devkit` and `imagenet` find
+`statistics`                  mean image and colours, from exact sums
 ============================  ======================================================
 """
 
@@ -16,7 +19,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pyalexnet.data import cifar10, folder, idx, shapes
+from pyalexnet.data import cifar10, folder, idx, shapes, shards
 from pyalexnet.data.images import load_image
 from pyalexnet.data.loader import Batch, Loader, mean_image
 from pyalexnet.data.split import Dataset, Split
@@ -39,6 +42,7 @@ _EXPECTED = {
     "fashion-mnist": idx.FILES,
     "cifar10": cifar10.FILES,
     "folder": folder.FILES,
+    "imagenet": shards.FILES,
 }
 
 
@@ -50,7 +54,7 @@ def open_dataset(
     Parameters
     ----------
     spec : str
-        "shapes", "mnist:DIR", "fashion-mnist:DIR", "cifar10:DIR" or "folder:DIR".
+        "shapes", "mnist:DIR", "fashion-mnist:DIR", "cifar10:DIR", "folder:DIR" or "imagenet:DIR".
     size : int, optional
         Rows and columns that a folder's images are brought to (default 256); the other sources
         have images of one size and leave this out.
@@ -75,6 +79,8 @@ def open_dataset(
         raise DataError(f"{path}: no such folder; expected it to hold {_EXPECTED[source]}")
     if source == "folder":
         return folder.open_folder(path, size=size, skip_bad=skip_bad)
+    if source == "imagenet":
+        return shards.open_imagenet(path)
     if source == "cifar10":
         return cifar10.open_cifar10(path)
     return idx.open_mnist(path) if source == "mnist" else idx.open_fashion_mnist(path)

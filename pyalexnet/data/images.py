@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from pyalexnet.errors import DataError
 
-# Many a JPEG of ImageNet has broken EXIF, which nothing here uses.
-warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
+# Many a JPEG of ImageNet has broken EXIF, which nothing here uses; Pillow warns in several ways.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff|Jpeg|Png)ImagePlugin")
 
 
 def load_image(path: str | Path, size: int, *, channels: int = 3) -> NDArray[np.uint8]:
@@ -39,17 +40,38 @@ def load_image(path: str | Path, size: int, *, channels: int = 3) -> NDArray[np.
     DataError
         The file is missing, damaged, no JPEG or PNG, or has too many pixels.
     """
+    return _load(path, path, size, channels)
+
+
+def decode_image(
+    content: bytes, size: int, *, name: object, channels: int = 3
+) -> NDArray[np.uint8]:
+    """As `load_image`, of a file's content; errors call it `name`."""
+    if not content:
+        raise DataError(f"{name}: empty; expected a JPEG or PNG image")
+    return _load(BytesIO(content), name, size, channels)
+
+
+def _load(file: str | Path | BytesIO, name: object, size: int, channels: int) -> NDArray[np.uint8]:
     try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
+        with Image.open(file, formats=("JPEG", "PNG")) as image:
+            _check_pixels(image)
             # A large JPEG is decoded at a fraction of its size, still twice what is kept.
             image.draft("RGB", (2 * size, 2 * size))
             square = _centre(_plain(image), size)
         pixels = np.asarray(square.convert("L" if channels == 1 else "RGB"), np.uint8)
         return pixels.reshape(size, size, channels)
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not a readable JPEG or PNG image") from None
+        raise DataError(f"{name}: not a readable JPEG or PNG image") from None
     except Exception as error:  # Pillow raises nearly anything for damaged files and bombs
-        raise DataError(f"{path}: not a readable JPEG or PNG image: {error}") from error
+        raise DataError(f"{name}: not a readable JPEG or PNG image: {error}") from error
+
+
+def _check_pixels(image: Image.Image) -> None:
+    # Pillow itself only warns up to twice its limit.
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise ValueError(f"{image.width}×{image.height} pixels; expected at most {limit:,}")
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -59,7 +81,7 @@ def _plain(image: Image.Image) -> Image.Image:
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _centre(image: Image.Image, size: int) -> Image.Image:
