@@ -22,7 +22,7 @@ from pyalexnet.data.devkit import read_devkit
 from pyalexnet.data.imagenet import assemble
 from pyalexnet.data.listing import Listing
 from pyalexnet.data.preparation import SPLITS, Preparation
-from pyalexnet.data.shards import DESCRIPTION, MEAN, Encoding, read_description
+from pyalexnet.data.shards import DESCRIPTION, MEAN, Encoding, described, read_description
 from pyalexnet.data.writing import Task, write_shard
 from pyalexnet.errors import DataError, UserError
 from pyalexnet.pool import Pool
@@ -109,15 +109,14 @@ def verify(output: Path, *, workers: int | None = None, progress: bool = True) -
     """
     _check_workers(workers)
     description = read_description(output)
+    with described(output):
+        mean = description["mean"]["sha256"]
+        parts = [(split, n) for split in SPLITS for n in range(len(description[split]["shards"]))]
+        total = sum(int(description[split]["images"]) for split in SPLITS)
     wrong = []
-    try:
-        whole = writing.checksum(output / MEAN) == description["mean"]["sha256"]
-    except OSError:
-        whole = False
-    if not whole:
-        wrong.append(f"{output / MEAN}: missing, or damaged: its SHA-256 is another")
-    parts = [(split, n) for split in SPLITS for n in range(len(description[split]["shards"]))]
-    total = sum(description[split]["images"] for split in SPLITS)
+    path = output / MEAN
+    if not path.is_file() or writing.checksum(path) != mean:
+        wrong.append(f"{path}: missing, or damaged: its SHA-256 is another")
     with Pool(workers, progress) as pool:
         calls = ((output, *part, description) for part in parts)
         for found in pool.run(writing.verify_shard, calls, "verifying", total):

@@ -94,7 +94,7 @@ class ShardSplit(Split):
     ) -> None:
         self._made_from = (folder, split, description, only)
         self._folder = folder
-        with _described(folder):
+        with described(folder):
             encoding = description["encoding"]
             self._jpeg = {"jpeg": True, "raw": False}[encoding["format"]]
             self.shape = (encoding["size"], encoding["size"], 3)
@@ -131,6 +131,8 @@ class ShardSplit(Split):
         return os.fsdecode(name)
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise IndexError(f"an index is out of range; expected 0 to {len(self) - 1}")
         images = np.zeros((len(indices), *self.shape), np.uint8)
         shards = np.searchsorted(self._starts, indices, side="right") - 1
         for shard in np.unique(shards).tolist():
@@ -168,12 +170,13 @@ class ShardSplit(Split):
 
     def _index(self, shard: int) -> NDArray[np.void]:
         path = self._folder / f"{self._shards[shard]}.index.npy"
+        count = self._starts[shard + 1] - self._starts[shard]
         try:
-            index: NDArray[np.void] = np.load(path, mmap_mode="r", allow_pickle=False)
+            # No memory can be mapped to an empty array.
+            index: NDArray[np.void] = np.load(path, mmap_mode="r" if count else None)
         except Exception as error:  # NumPy raises nearly anything for damaged headers
             raise DataError(f"{path}: cannot be read: {error}") from error
         fields = ("label", "name", *(("offset", "bytes") if self._jpeg else ()))
-        count = self._starts[shard + 1] - self._starts[shard]
         if index.shape != (count,) or not set(fields) <= set(index.dtype.names or ()):
             raise DataError(
                 f"{path}: damaged: {index.dtype} {index.shape}; expected {count} records of "
@@ -209,7 +212,7 @@ def read_description(folder: Path) -> dict[str, Any]:
                 f"{folder}: not finished; the same pyalexnet-prepare command goes on with it"
             )
         raise DataError(f"{folder}: no {DESCRIPTION}; expected what pyalexnet-prepare writes")
-    with _described(folder):
+    with described(folder):
         description: dict[str, Any] = json.loads(path.read_bytes())
         version = description["version"]
         if version != VERSION:
@@ -227,7 +230,7 @@ def open_imagenet(folder: Path) -> Dataset:
     """
     description = read_description(folder)
     train, val = (ShardSplit(folder, split, description) for split in ("train", "val"))
-    with _described(folder):
+    with described(folder):
         classes = description["classes"]
         names = [f"{c['wnid']} {c['words']}" if "words" in c else c["wnid"] for c in classes]
         ids = [int(c["id"]) for c in classes] if all("id" in c for c in classes) else None
@@ -246,8 +249,8 @@ def open_imagenet(folder: Path) -> Dataset:
 
 
 @contextmanager
-def _described(folder: Path) -> Iterator[None]:
-    """Where dataset.json is taken apart: what does not fit is damage to it."""
+def described(folder: Path) -> Iterator[None]:
+    """Raise DataError naming dataset.json where what it says is taken apart and does not fit."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
