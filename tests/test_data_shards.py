@@ -205,6 +205,15 @@ def test_reading_needs_memory_for_what_it_gives_only(prepared: Path) -> None:
     assert peak < 30 * 4 * SIZE * SIZE * 3
 
 
+def test_reading_into_an_array(prepared: Path) -> None:
+    val = open_dataset(f"imagenet:{prepared}").val
+    every = np.arange(len(val))
+    out = np.full((len(val), SIZE, SIZE, 3), 7, np.uint8)
+    assert val.read(every, out=out) is out
+    np.testing.assert_array_equal(out, val.read(every))
+    assert not out[1].any()  # left out
+
+
 def test_index_out_of_range(prepared: Path) -> None:
     train = open_dataset(f"imagenet:{prepared}").train
     for index in (len(train), -1):

@@ -130,10 +130,13 @@ class ShardSplit(Split):
         name = bytes(self._index(shard)["name"][index - self._starts[shard]])
         return os.fsdecode(name)
 
-    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def read(
+        self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        """As `Split.read`; into `out`, C-contiguous (B, H, W, C), where that is given."""
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"an index is out of range; expected 0 to {len(self) - 1}")
-        images = np.zeros((len(indices), *self.shape), np.uint8)
+        images = np.empty((len(indices), *self.shape), np.uint8) if out is None else out
         shards = np.searchsorted(self._starts, indices, side="right") - 1
         for shard in np.unique(shards).tolist():
             rows = np.flatnonzero(shards == shard)
@@ -153,6 +156,7 @@ class ShardSplit(Split):
         self, file: int, path: Path, shard: int, index: int, image: NDArray[np.uint8]
     ) -> None:
         if self.labels[index] < 0:
+            image[...] = 0
             return
         try:
             if self._jpeg:
