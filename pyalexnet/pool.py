@@ -44,7 +44,8 @@ class Pool:
         self._progress = progress
         context = get_context("spawn")
         self._done = context.Value("q", 0)
-        self._stop = context.Event()
+        # Without a lock, which a process that is killed might hold for ever.
+        self._stop = context.RawValue("b", 0)
         self._executor = ProcessPoolExecutor(
             self._workers, context, writing.begin, (self._done, self._stop)
         )
@@ -58,7 +59,7 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
+        self._stop.value = 1
         self._executor.shutdown(cancel_futures=True)
 
     def map(self, function: Callable[[Any], T], items: list[Any]) -> Iterator[T]:
@@ -102,7 +103,7 @@ class Pool:
                 if not pending:
                     return
                 finished, pending = wait(pending, _LOOK, FIRST_COMPLETED)
-                # Without its lock, which a killed process may hold.
+                # Without its lock, likewise.
                 show(self._done.get_obj().value - base)
                 for future in finished:
                     yield future.result()

@@ -158,6 +158,8 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"output folder {folder}: another process is writing to it") from None
+        except OSError:
+            pass  # a file system without locks: nothing more can be done
         yield
     finally:
         os.close(lock)

@@ -234,10 +234,22 @@ def test_validation_images_in_class_folders_are_in_order_of_file_names() -> None
     assert found.val.labels.dtype == np.int32
 
 
-def test_training_image_outside_of_class_folders() -> None:
-    found = assemble(source({**TRAIN, "": [b"stray"]}), source(TRAIN), None)
-    assert found.left_out == [("train", ("stray", "lies in no class folder"))]
-    assert len(found.train) == 3
+def test_images_outside_of_class_folders() -> None:
+    stray = source({**TRAIN, "": [b"stray\xff"]})
+    found = assemble(stray, stray, None)
+    reason = "lies in no class folder"
+    assert found.left_out == [(s, ("stray\\udcff", reason)) for s in ("train", "val")]
+    assert len(found.train) == len(found.val) == 3
+
+
+def test_names_in_no_encoding(tmp_path: Path) -> None:
+    for place in ("train", "val"):
+        folder = tmp_path / place / os.fsdecode(b"\xff")
+        write(folder / os.fsdecode(b"\xfe.JPEG"), b"x")
+    (tmp_path / "train" / "a\nb").mkdir()
+    found = assemble(list_source(tmp_path / "train"), list_source(tmp_path / "val"), None)
+    assert list(found.train.names) == [b"\xff/\xfe.JPEG"]
+    assert found.left_out == [("train", ("a\\nb", "has control characters in its name"))]
 
 
 @pytest.mark.parametrize(

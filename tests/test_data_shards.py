@@ -332,7 +332,7 @@ def test_nothing_is_mixed(sources: Path, tmp_path: Path, what: str) -> None:
     assert run(sources, finished, "raw").finished()
 
 
-def test_quality_and_pillow_matter_to_jpegs_alone(
+def test_quality_matters_to_jpegs_and_pillow_to_all(
     sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for form in ("raw", "jpeg"):
@@ -346,9 +346,9 @@ def test_quality_and_pillow_matter_to_jpegs_alone(
     with pytest.raises(UserError, match="--quality 90, not 50"):
         other.go_on()
     monkeypatch.setattr("PIL.__version__", "1.0")
-    run(sources, tmp_path / "raw", "raw").go_on()
-    with pytest.raises(UserError, match=r"Pillow .*, not 1\.0"):
-        run(sources, tmp_path / "jpeg", "jpeg").go_on()
+    for form in ("raw", "jpeg"):
+        with pytest.raises(UserError, match=r"Pillow .*, not 1\.0"):
+            run(sources, tmp_path / form, form).go_on()
 
 
 def test_finished_shard_that_was_damaged_is_named(sources: Path, tmp_path: Path) -> None:

@@ -367,6 +367,13 @@ def test_mistakes(plain: Miniature, tmp_path: Path, capsys: Captured) -> None:
         assert message in err and err.count("\n") == 1, err
 
 
+def test_help(capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.prepare(["--help"])
+    assert stopped.value.code == 0
+    assert "Labels are the ranks of the sorted WNIDs" in " ".join(capsys.readouterr().out.split())
+
+
 def test_two_at_once(plain: Miniature, tmp_path: Path, capsys: Captured) -> None:
     from pyalexnet.prepare import _locked
 

@@ -101,7 +101,9 @@ def _list_folder(source: Source, inner: dict[str, Within], found: dict[str, Foun
     images: Found = []
     for entry in _entries(source.place):
         if entry.is_dir():
-            if not entry.name.startswith("."):
+            if reason := _bad_name(entry.name):
+                source.left_out.append(LeftOut(printable(entry.name), reason))
+            elif not entry.name.startswith("."):
                 inner[entry.name] = Within(Path(entry.path), entry.name)
         else:
             _add_entry(

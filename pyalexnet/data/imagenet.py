@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyalexnet.data.devkit import Devkit
-from pyalexnet.data.listing import Group, LeftOut, Listing, Names, Source
+from pyalexnet.data.listing import Group, LeftOut, Listing, Names, Source, printable
 from pyalexnet.errors import DataError
+
+_STRAY = "lies in no class folder"
 
 
 @dataclass(frozen=True)
@@ -46,21 +49,20 @@ def assemble(train: Source, val: Source, devkit: Devkit | None) -> ImageNet:
     """
     classes = _classes(train, devkit)
     names = [entry["wnid"] for entry in classes]
-    left_out = [
-        (split, item)
-        for split, source in (("train", train), ("val", val))
-        for item in (*source.left_out, *(x for g in source.groups.values() for x in g.left_out))
-    ]
-    stray = train.groups.get("")
-    if stray is not None:
-        reason = "lies in no class folder"
-        left_out += [("train", LeftOut(_text(name), reason)) for name in stray.names]
-    if set(val.groups) == {""}:
-        val_images = _flat(val, names, devkit)
-    else:
-        val_images = _by_name(_in_classes(val, names))
+    flat = set(val.groups) == {""}
+    left_out = [("train", item) for item in _left_out(train)]
+    left_out += [("val", item) for item in _left_out(val, flat)]
+    val_images = _flat(val, names, devkit) if flat else _by_name(_in_classes(val, names))
     notes = [] if devkit is None else _notes(train, devkit)
     return ImageNet(classes, _in_classes(train, names), val_images, left_out, notes)
+
+
+def _left_out(source: Source, flat: bool = False) -> list[LeftOut]:
+    found = [*source.left_out, *(item for g in source.groups.values() for item in g.left_out)]
+    if "" in source.groups and not flat:
+        names = source.groups[""].names
+        found += [LeftOut(printable(os.fsdecode(name)), _STRAY) for name in names]
+    return found
 
 
 def _classes(train: Source, devkit: Devkit | None) -> list[dict[str, Any]]:
@@ -95,7 +97,7 @@ def _in_classes(source: Source, names: list[str]) -> Listing:
             raise DataError(f"{source.place}: no image in class {name}")
     labels = np.repeat(np.arange(len(names)), [len(group.names) for group in groups])
     prefixed = [
-        Names(f"{name}/".encode() + image for image in group.names)
+        Names(os.fsencode(f"{name}/") + image for image in group.names)
         for name, group in zip(names, groups, strict=True)
     ]
     return _listing(source, Names.joined(prefixed), labels, groups)
@@ -145,7 +147,3 @@ def _notes(train: Source, devkit: Devkit) -> list[str]:
         f"{len(odd)} of {len(counts)} classes have more or fewer training images than the devkit "
         f"says, such as {synset.wnid}: {count:,}, not {synset.train_images:,}"
     ]
-
-
-def _text(name: bytes) -> str:
-    return name.decode(errors="backslashreplace")

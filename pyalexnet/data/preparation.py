@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,9 @@ class Preparation:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What must be the same for a folder to be gone on with."""
-        encoding = self.encoding._asdict()
-        if self.encoding.format == "jpeg":
-            encoding["pillow"] = PIL.__version__  # others may encode otherwise
-        else:
+        # Another version of Pillow may scale or encode otherwise.
+        encoding = {**self.encoding._asdict(), "pillow": PIL.__version__}
+        if self.encoding.format != "jpeg":
             del encoding["quality"]
         return {
             "encoding": encoding,
@@ -116,9 +116,7 @@ class Preparation:
             with np.load(path, allow_pickle=False) as saved:
                 before = json.loads(saved["state"].tobytes())
                 self._compare(before["identity"])
-                self.sums.count = int(saved["count"])
-                self.sums.total[...] = saved["total"]
-                self.sums.products[...] = saved["products"]
+                self.sums = PixelSums.restored(saved)
             self.shards = {(split, number): shard for split, number, shard in before["shards"]}
             self.left_out = [(split, LeftOut(*item)) for split, item in before["left_out"]]
         except UserError:
@@ -144,7 +142,10 @@ class Preparation:
 
     def record(self, written: Written) -> None:
         """A shard is whole."""
-        self.sums.merge(written.sums)
+        if written.sums is not None:
+            with np.load(written.sums) as arrays:
+                self.sums.merge(PixelSums.restored(arrays))
+            written.sums.unlink()
         self.shards[written.task] = written.shard
         self.left_out += [(written.task[0], item) for item in written.left_out]
         self.save()
@@ -159,9 +160,7 @@ class Preparation:
         np.savez(
             file,
             state=np.frombuffer(json.dumps(state).encode(), np.uint8),
-            count=np.array(self.sums.count),
-            total=self.sums.total,
-            products=self.sums.products,
+            **self.sums.arrays(),
         )
         _replace(self.folder / UNFINISHED, file.getvalue())
 
@@ -196,7 +195,7 @@ def _facts(identity: dict[str, Any]) -> dict[str, Any]:
     """What tells one run from another, as a user knows it."""
     encoding = identity["encoding"]
     facts = {f"--{key}": encoding.get(key) for key in ("format", "size", "quality")}
-    facts["Pillow"] = encoding.get("pillow")
+    facts["Pillow"] = encoding["pillow"]
     facts["--shard-images"] = identity["shard_images"]
     for split in SPLITS:
         source = identity["sources"][split]
@@ -215,9 +214,10 @@ def _replace(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
         folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the names of the shards that the content speaks of, too
-        finally:
-            os.close(folder)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    try:
+        with suppress(OSError):  # not all file systems have this
+            os.fsync(folder)  # the names of the shards that the content speaks of, too
+    finally:
+        os.close(folder)

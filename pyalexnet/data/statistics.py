@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,6 +56,19 @@ class PixelSums:
         self.count += other.count
         self.total += other.total
         self.products += other.products
+
+    def arrays(self) -> dict[str, Any]:
+        """Give the attributes as arrays, to be saved."""
+        return {"count": np.array(self.count), "total": self.total, "products": self.products}
+
+    @classmethod
+    def restored(cls, arrays: Mapping[str, NDArray[np.int64]]) -> PixelSums:
+        """Make sums of what `arrays` gave."""
+        sums = cls(arrays["total"].shape)
+        sums.count = int(arrays["count"])
+        sums.total[...] = arrays["total"]
+        sums.products[...] = arrays["products"]
+        return sums
 
     def mean(self) -> NDArray[np.float32]:
         """Give the mean image (paper, section 2), float32 (H, W, C).

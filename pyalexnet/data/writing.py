@@ -14,7 +14,6 @@ import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from multiprocessing.sharedctypes import Synchronized
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +35,11 @@ class Stopped(Exception):
 
 
 _done: Synchronized[int]
-_stop: Event
+_stop: Any
 
 
-def begin(done: Synchronized[int], stop: Event) -> None:
-    """Prepare a worker process: `done` counts images for all, `stop` calls the work off."""
+def begin(done: Synchronized[int], stop: Any) -> None:
+    """Prepare a worker process: `done` counts images for all, `stop.value` calls the work off."""
     global _done, _stop
     _done, _stop = done, stop
     # Of images, only errors count; a bomb is refused by its size.
@@ -58,7 +57,7 @@ def _end_with_parent() -> None:
 
 def advance() -> None:
     """Count an image; raise Stopped where the work was called off."""
-    if _stop.is_set():
+    if _stop.value:
         raise Stopped
     with _done.get_lock():
         _done.value += 1
@@ -94,11 +93,25 @@ class Task:
 
 @dataclass(frozen=True)
 class Written:
-    """What became of a task: the shard's entry in dataset.json, and what it adds to the sums."""
+    """What became of a task.
+
+    It is small, and the sums are in a file, because a process that is killed while it sends much
+    would leave the receiver waiting for the rest.
+
+    Attributes
+    ----------
+    task : (str, int)
+        Split and number.
+    shard : dict
+        Its entry in dataset.json.
+    sums : Path, optional
+        Where what it adds to the sums is, until it is recorded.
+    left_out : list of LeftOut
+    """
 
     task: tuple[str, int]
     shard: dict[str, Any]
-    sums: PixelSums
+    sums: Path | None
     left_out: list[LeftOut]
 
 
@@ -170,7 +183,12 @@ def _write(task: Task, path: Path) -> Written:
         "index_bytes": index.stat().st_size,
         "index_sha256": checksum(index),
     }
-    return Written((task.split, task.number), shard, sums, left_out)
+    if task.split != "train":
+        return Written((task.split, task.number), shard, None, left_out)
+    summed = path.with_name(f"{path.stem}.sums.npz{PART}")
+    with summed.open("wb") as file:
+        np.savez(file, **sums.arrays())
+    return Written((task.split, task.number), shard, summed, left_out)
 
 
 def _write_index(path: Path, records: list[tuple[Any, ...]], jpeg: bool) -> None:
