@@ -220,7 +220,7 @@ def test_killed_it_goes_on_to_the_same_bits(whole: Prepared, tmp_path: Path, whe
     command = words(whole.mini, out, "--format=raw")
     run(command, patch=KILLS[when], status=-signal.SIGKILL)
     assert (out / "unfinished.npz").exists() and not (out / "dataset.json").exists()
-    (out / "train-00002.npy.part").write_bytes(b"left by a killed process")
+    (out / "val-00009.npy.part").write_bytes(b"left by a killed process")
     printed = run(command)
     assert " of 4 shards are finished" in printed
     assert files(out) == files(whole.folder)
