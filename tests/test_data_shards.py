@@ -162,6 +162,17 @@ def test_strict_stops_at_an_unreadable_image(sources: Path, tmp_path: Path) -> N
         written(run(sources, tmp_path / "out", "raw"), strict=True)
 
 
+def test_want_of_memory_is_no_fault_of_an_image(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.Image.Image.resize", fail)
+    with pytest.raises(DataError, match=r"train-00000\.npy: not enough memory"):
+        written(run(sources, tmp_path / "out", "raw"))
+
+
 def test_shard_without_any_readable_image(sources: Path, tmp_path: Path) -> None:
     folder = written(run(sources, tmp_path / "out", "raw", shard_images=1))
     train = open_dataset(f"imagenet:{folder}").train

@@ -63,6 +63,8 @@ def _load(file: str | Path | BytesIO, name: object, size: int, channels: int) ->
         return pixels.reshape(size, size, channels)
     except UnidentifiedImageError:
         raise DataError(f"{name}: not a readable JPEG or PNG image") from None
+    except MemoryError:  # not the image's fault
+        raise
     except Exception as error:  # Pillow raises nearly anything for damaged files and bombs
         raise DataError(f"{name}: not a readable JPEG or PNG image: {error}") from error
 

@@ -128,13 +128,18 @@ def write_shard(task: Task) -> Written:
     Raises
     ------
     DataError
-        The source cannot be read, the disk is full, or an image is unreadable and the task strict.
+        The source cannot be read, disk or memory is full, or the task is strict and an image
+        unreadable.
     """
     path = task.folder / f"{shard_name(task.split, task.number)}.npy"
     try:
         return _write(task, path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+    except MemoryError:
+        raise DataError(
+            f"{path}: not enough memory to decode an image; fewer --workers need less"
+        ) from None
 
 
 def _write(task: Task, path: Path) -> Written:
