@@ -41,16 +41,14 @@ class Numbered(Split):
         self.labels = np.arange(n, dtype=np.int32) % 7
         self._damaged, self._skip_bad = damaged, skip_bad
 
-    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        images = np.empty((len(indices), *self.shape), np.uint8)
-        images[...] = np.stack([indices % 256, indices // 256], axis=1)[:, None, None, :]
+    def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        out[...] = np.stack([indices % 256, indices // 256], axis=1)[:, None, None, :]
         for place, index in enumerate(indices.tolist()):
             if index in self._damaged:
                 if not self._skip_bad:
                     raise DataError(f"image {index}: damaged")
-                images[place] = 0
+                out[place] = 0
                 self.labels[index] = -1
-        return images
 
 
 def numbers(images: NDArray[np.uint8]) -> list[int]:
@@ -63,10 +61,8 @@ def numbers(images: NDArray[np.uint8]) -> list[int]:
 class Process(Numbered):
     """An image shows the process that read it."""
 
-    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        images = np.zeros((len(indices), *self.shape), np.uint8)
-        images.reshape(len(indices), -1)[:, :8] = np.array([os.getpid()]).view(np.uint8)
-        return images
+    def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        out.reshape(len(indices), -1)[:, :8] = np.array([os.getpid()]).view(np.uint8)
 
 
 class Dying(Numbered):
@@ -76,7 +72,7 @@ class Dying(Numbered):
         super().__init__(n)
         self._how = how
 
-    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         if 20 in indices:
             if self._how == "bug":
                 raise ZeroDivisionError("a bug")
@@ -85,7 +81,7 @@ class Dying(Numbered):
             if self._how != "hang":
                 os.kill(os.getpid(), signal.Signals[self._how])
             signal.pause()
-        return super().read(indices)
+        super().read_into(indices, out)
 
 
 class Unpicklable(Numbered):

@@ -67,11 +67,6 @@ class FolderSplit(Split):
         path = self.path(index)
         return f"{path.parent.name}/{path.name}"
 
-    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        images = np.empty((len(indices), *self.shape), np.uint8)
-        self.read_into(indices, images)
-        return images
-
     def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         for image, index in zip(out, indices.tolist(), strict=True):
             if self.labels[index] >= 0:

@@ -68,7 +68,7 @@ class ShardSplit(Split):
     """Images in shards.
 
     Only labels, and where a JPEG begins and ends, are kept in memory: 26 MB for the 1.3 million of
-    ImageNet. Images are read into the array that is returned rather than mapped into memory: just
+    ImageNet. Images are read rather than mapped into memory: just
     as fast from the page cache, it does not let the process seem to grow, and a damaged disk raises
     an error instead of killing it. Pickled, it is its description, and is opened anew.
 
@@ -97,6 +97,7 @@ class ShardSplit(Split):
         with described(folder):
             encoding = description["encoding"]
             self._jpeg = {"jpeg": True, "raw": False}[encoding["format"]]
+            self.decodes = self._jpeg
             self.shape = (encoding["size"], encoding["size"], 3)
             shards = description[split]["shards"]
             numbers = range(len(shards)) if only is None else [only]
@@ -120,7 +121,6 @@ class ShardSplit(Split):
             description["classes"]
         ):
             raise DataError(f"{folder}: damaged: a label of {split} is out of range")
-        self.skipped = int(np.count_nonzero(self.labels < 0))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ShardSplit, self._made_from
@@ -130,13 +130,9 @@ class ShardSplit(Split):
         name = bytes(self._index(shard)["name"][index - self._starts[shard]])
         return os.fsdecode(name)
 
-    def read(
-        self, indices: NDArray[np.int64], out: NDArray[np.uint8] | None = None
-    ) -> NDArray[np.uint8]:
-        """As `Split.read`; into `out`, C-contiguous (B, H, W, C), where that is given."""
+    def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise IndexError(f"an index is out of range; expected 0 to {len(self) - 1}")
-        images = np.empty((len(indices), *self.shape), np.uint8) if out is None else out
         shards = np.searchsorted(self._starts, indices, side="right") - 1
         for shard in np.unique(shards).tolist():
             rows = np.flatnonzero(shards == shard)
@@ -147,10 +143,9 @@ class ShardSplit(Split):
                 raise DataError(f"{path}: cannot be read: {error.strerror}") from error
             try:
                 for row in rows.tolist():
-                    self._read_one(file, path, shard, int(indices[row]), images[row])
+                    self._read_one(file, path, shard, int(indices[row]), out[row])
             finally:
                 os.close(file)
-        return images
 
     def _read_one(
         self, file: int, path: Path, shard: int, index: int, image: NDArray[np.uint8]

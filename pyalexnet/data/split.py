@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ class Split(ABC):
 
     shape: tuple[int, int, int]
     labels: NDArray[np.int32]
-    decodes: ClassVar[bool] = True
+    decodes: bool = True
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,17 +43,14 @@ class Split(ABC):
         return str(index)
 
     @abstractmethod
-    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Give the images of some indices; may be called by several threads at once.
+    def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        """Read the images of some indices; may be called by several threads at once.
 
         Parameters
         ----------
         indices : int64 (B,)
-
-        Returns
-        -------
-        uint8 (B, H, W, C)
-            Zeros for an image that is skipped; its label is -1 by the time this returns.
+        out : uint8 (B, H, W, C), C-contiguous
+            Becomes zeros for an image that is skipped; its label is -1 by the time this returns.
 
         Raises
         ------
@@ -61,9 +58,11 @@ class Split(ABC):
             An image cannot be read and the split was not opened with `skip_bad`.
         """
 
-    def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
-        """Do as `read`, into `out`, uint8 (B, H, W, C); a split that can saves a copy here."""
-        out[...] = self.read(indices)
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Give the images of some indices, uint8 (B, H, W, C); otherwise as `read_into`."""
+        images = np.empty((len(indices), *self.shape), np.uint8)
+        self.read_into(indices, images)
+        return images
 
 
 class ArraySplit(Split):
@@ -82,9 +81,6 @@ class ArraySplit(Split):
         self.shape = (rows, columns, channels)
         self.labels = labels.astype(np.int32)
         self._images = images
-
-    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return self._images[indices]
 
     def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         # Indices are known to be in range; in its other modes, take makes a copy first.
