@@ -198,6 +198,7 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path: Path) -> None:
 def test_the_small_net_splits() -> None:
     first, second = nets.towers(nets.small())
     assert [n for n in first.names if n.startswith("exchange")] == [
+        "exchange1",
         "exchange2",
         "exchange3",
         "exchange4",
