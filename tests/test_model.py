@@ -207,7 +207,7 @@ def test_small_learns_from_the_start():
     assert model.take_totals().loss < 2 * math.log(10)
     for step in range(40):
         model.train_step(images, labels, crops, seed=0, step=step)
-        descend(model, rate=0.01)
+        descend(model, rate=0.005)
     model.take_totals()
     model.eval_step(images, labels, crops)
     assert model.take_totals().loss < 0.5

@@ -88,6 +88,7 @@ struct PatchesByColumn : Patches {
 };
 
 /// Weight gradient: A[pixel, n][(c, r, s)].
+template <int kVec>
 struct PatchesByRow : Patches {
   static constexpr bool kTransposed = true, kAlwaysWhole = true;
   using Entry = Tap;
@@ -96,6 +97,7 @@ struct PatchesByRow : Patches {
   __device__ Entry entry(int row) const { return tap(row); }
   __device__ __forceinline__ Step step(int k) const { return pixel(k); }
   __device__ __forceinline__ Source source(const Entry& entry, const Step& step) const { return at(step, entry); }
+  __device__ __forceinline__ int run(const Step& step) const { return step.images / kVec; }
 };
 
 /// Whether vectors of a group's filters can be read and written whole: on a GPU they have to lie on 16 bytes.
@@ -161,6 +163,7 @@ class FiltersByChannel {
   __device__ __forceinline__ Source source(Entry entry, const Step& step) const {
     return {w_ + entry + step.offset, step.left, aligned_ && step.left >= kVec};
   }
+  __device__ __forceinline__ int run(const Step& step) const { return step.left / kVec; }
 
  private:
   const float* w_;
@@ -237,6 +240,8 @@ class GradientByFilter {
   __device__ Entry entry(int column) const { return simt::least(column, filters_ - 1) * per_filter_; }
   __device__ __forceinline__ Step step(int k) const { return k; }
   __device__ __forceinline__ Source source(Entry entry, Step k) const { return {dy_ + entry + k, 0, true}; }
+  /// A filter's gradient is contiguous from end to end.
+  __device__ __forceinline__ int run(Step) const { return 1 << 20; }
 
  private:
   const float* dy_;

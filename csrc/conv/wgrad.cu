@@ -58,7 +58,7 @@ void conv_backward_weights(float* dw, const float* x, const float* dy, float* wo
     const Reduction reduction = split_reduction<Tile>(s);
     splits = reduction.splits;
     const StorePiece epilogue{splits > 1 ? workspace : dw, elements_of(s), rows, columns, s.G, filters_are_aligned<Tile>(s)};
-    tile_gemm<Tile>(PatchesByRow(x, s), GradientByFilter(dy, s), epilogue, rows, columns, s.G, reduction, stream);
+    tile_gemm<Tile>(PatchesByRow<Tile::kVec>(x, s), GradientByFilter(dy, s), epilogue, rows, columns, s.G, reduction, stream);
   });
   if (splits == 1) return;
   with_target([&](auto target) {

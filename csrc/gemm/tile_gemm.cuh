@@ -14,6 +14,7 @@
 //   Step, step(k)      what is to be known of reduction index k
 //   source(entry, step)  where the vector is: Source
 //   run(entry)         not transposed: how many vectors from this one on follow each other in memory and are whole, or zeros, alike
+//   run(step)          transposed: the same along k, for all entries; 0: the vector is not whole
 //   select(group)      moves on to a group of a grouped convolution
 #pragma once
 
@@ -175,21 +176,47 @@ class Stager {
     }
   }
 
-  /// CPU: blocks of kVec outer indices by kVec k are transposed in registers.
+  /// CPU: blocks of kVec outer indices by kVec k are transposed in registers, in runs along k that share their tests.
   __device__ __forceinline__ void stage_transposed(float* buffer, int k0) {
-    const int blocks = used_ / kVec + (used_ % kVec != 0);
-    const int depth = simt::least(Tile::kDepth, k_end_ - k0);
-    for (int item = threadIdx.x; item < blocks * kDepthVecs; item += Tile::kThreads) {
-      const int k = item % kDepthVecs * kVec, outer = item / kDepthVecs * kVec;
-      if (k >= depth) continue;
-      const typename Operand::Step step = operand_.step(k0 + k);
-      simt::Vec<kVec> block[kVec];
-      SIMT_UNROLL
-      for (int i = 0; i < kVec; ++i) block[i] = fetch(operand_.source(table_[outer + i], step));
-      simt::transpose(block);
-      SIMT_UNROLL
-      for (int i = 0; i < kVec; ++i) simt::store<kVec>(buffer + Slice::at(k + i, outer), block[i]);
+    static constexpr float kZeros[kVec] = {};
+    const int blocks = simt::ceil_div(used_, kVec), depth = simt::least(Tile::kDepth, k_end_ - k0);
+    for (int b = threadIdx.x; b < blocks; b += Tile::kThreads) {
+      const int outer = b * kVec;
+      for (int k = 0; k < depth;) {
+        const typename Operand::Step step = operand_.step(k0 + k);
+        const int run = operand_.run(step);
+        simt::Vec<kVec> block[kVec];
+        if (run == 0) {
+          SIMT_UNROLL
+          for (int i = 0; i < kVec; ++i) block[i] = fetch(operand_.source(table_[outer + i], step));
+          store_transposed(buffer, k, outer, block);
+          k += kVec;
+          continue;
+        }
+        const float* from[kVec];
+        int stride[kVec];  // 0 where there are only zeros
+        SIMT_UNROLL
+        for (int i = 0; i < kVec; ++i) {
+          const Source s = operand_.source(table_[outer + i], step);
+          from[i] = s.whole ? s.from : kZeros;
+          stride[i] = s.whole ? kVec : 0;
+        }
+        for (const int end = simt::least(depth, k + run * kVec); k < end; k += kVec) {
+          SIMT_UNROLL
+          for (int i = 0; i < kVec; ++i) {
+            block[i] = simt::load<kVec>(from[i]);
+            from[i] += stride[i];
+          }
+          store_transposed(buffer, k, outer, block);
+        }
+      }
     }
+  }
+
+  __device__ __forceinline__ void store_transposed(float* buffer, int k, int outer, simt::Vec<kVec> (&block)[kVec]) const {
+    simt::transpose(block);
+    SIMT_UNROLL
+    for (int i = 0; i < kVec; ++i) simt::store<kVec>(buffer + Slice::at(k + i, outer), block[i]);
   }
 
   const Operand& operand_;
