@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from pyalexnet.tally import most_probable
 from pyalexnet.views import STRIDE, Crops, average, views
 
 _BATCH = 32
+_WNID = re.compile(r"n\d{8} ")
 
 
 class Prediction(NamedTuple):
@@ -24,7 +26,7 @@ class Prediction(NamedTuple):
 
     path: Path
     classes: list[tuple[str, float]]  #: names and probabilities
-    truth: str | None  #: the class that the image's folder is named after, if there is such a class
+    truth: str | None  #: the class that the image's folder is named after, by its name or WNID
 
 
 def predict(
@@ -61,6 +63,9 @@ def predict(
     members = load_members(paths, open_devices(device, threads), batch)
     crops = [_views(member, kind, stride) for member in members]
     classes = members[0].about.classes
+    # Prepared ImageNet's classes are "n01440764 tench, Tinca tinca"; users' folders, n01440764.
+    by_folder = {name[:9]: name for name in classes if _WNID.match(name)}
+    by_folder |= {name: name for name in classes}
     files = iter(images)
     while names := list(islice(files, batch)):
         probabilities = np.mean(
@@ -72,11 +77,10 @@ def predict(
         )
         best = most_probable(probabilities)
         for name, row, top in zip(names, probabilities, best.tolist(), strict=True):
-            folder = name.absolute().parent.name
             yield Prediction(
                 name,
                 [(classes[i], float(row[i])) for i in top],
-                folder if folder in classes else None,
+                by_folder.get(name.absolute().parent.name),
             )
 
 
