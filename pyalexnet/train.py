@@ -216,7 +216,11 @@ class Trainer:
         self.display = Display(self.options.progress)
         if checkpoint is None:
             self.progress = Progress()
-            self.mean = data.mean_image(self.data.train, workers=self.options.workers)
+            known = self.data.mean  # else it takes an epoch's reading
+            workers = self.options.workers
+            self.mean = (
+                data.mean_image(self.data.train, workers=workers) if known is None else known
+            )
         else:
             self.mean = checkpoint.mean
             self._restore(checkpoint)
