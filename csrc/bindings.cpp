@@ -375,11 +375,12 @@ void bind_ops(py::module_& m) {
                           totals ? totals->data() : nullptr, logits, labels, K, N, k, scale, stream_of(stream));
   });
   m.def("augment", [](const py::object& x_, const py::object& images_, const py::object& crops_, const py::object& mean_,
-                      const py::object& scale_, std::uintptr_t stream) {
+                      const py::object& scale_, const py::object& shifts_, std::uintptr_t stream) {
     const Array<float> x("x", x_);
     const Array<const std::uint8_t> images("images", images_);
     const Array<const std::int32_t> crops("crops", crops_);
     const Array<const float> mean("mean", mean_), scale("scale", scale_);
+    const auto shifts = optional_array<const float>("shifts", shifts_);
     x.of_rank(4).of_images();
     const AugmentShape shape{
         images.of_rank(4).extent(0), images.extent(1), images.extent(2), images.extent(3), x.extent(1), x.extent(2), x.extent(3)};
@@ -391,8 +392,9 @@ void bind_ops(py::module_& m) {
     crops.of_shape({shape.B, 3});
     mean.of_shape({shape.H, shape.W, shape.C});
     scale.of_shape({shape.C});
+    if (shifts) shifts->of_shape({shape.B, shape.C});
     py::gil_scoped_release release;
-    augment(x, images, crops, mean, scale, shape, stream_of(stream));
+    augment(x, images, crops, mean, scale, shifts ? shifts->data() : nullptr, shape, stream_of(stream));
   });
 }
 

@@ -88,8 +88,8 @@ struct AugmentShape {
   int B, H, W, C, h, w, N;
 };
 
-/// Fills x (C, h, w, N). (ops/augment.cu)
-void augment(float* x, const std::uint8_t* images, const std::int32_t* crops, const float* mean, const float* scale,
+/// Fills x (C, h, w, N); shifts (B, C) may be null. (ops/augment.cu)
+void augment(float* x, const std::uint8_t* images, const std::int32_t* crops, const float* mean, const float* scale, const float* shifts,
              const AugmentShape& shape, StreamHandle stream);
 
 }  // namespace pyalexnet

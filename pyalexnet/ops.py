@@ -348,19 +348,21 @@ def augment(
     crops: Array,
     mean: Array,
     scale: Array,
+    shifts: Array | None = None,
     *,
     size: tuple[int, int],
     out: Array | None = None,
 ) -> Array:
-    """Crops of images as a net's input: (image - mean) · scale, turned to (C, h, w, N).
+    """Crops of images as a net's input: (image - mean + shift) · scale, turned to (C, h, w, N).
 
     `images` are uint8 (B, H, W, C), `crops` int32 (B, 3): first row, first column, and 1 to mirror;
-    `mean` is (H, W, C), `scale` (C), `size` (h, w). What lies outside an image is 0, and so are the
-    images from B to N. Paper: sections 2, 4.1.
+    `mean` is (H, W, C), `scale` (C), `size` (h, w); `shifts` (B, C), colour noise, are zeros where
+    they are None. What lies outside an image is 0, and so are the images from B to N. Paper:
+    sections 2, 4.1.
     """
     at = devices.of(images)
     out = _or_empty(at, out, (images.shape[3], *size, at.pad_images(images.shape[0])))
-    at.run("augment", out, images, crops, mean, scale)
+    at.run("augment", out, images, crops, mean, scale, shifts)
     return out
 
 

@@ -320,15 +320,20 @@ def augment(
     mean: np.ndarray,
     scale: np.ndarray,
     size: tuple[int, int],
+    shifts: np.ndarray | None = None,
 ) -> np.ndarray:
-    """images (B, H, W, C) uint8, crops (B, 3), mean (H, W, C), scale (C) -> (C, *size, B)."""
+    """images (B, H, W, C) uint8, crops (B, 3), mean (H, W, C), scale (C) -> (C, *size, B).
+
+    `shifts` (B, C) are added to each pixel inside an image.
+    """
     count, height, width, channels = images.shape
     x = np.zeros((channels, *size, count), mean.dtype)
     for n, (row, column, mirror) in enumerate(crops.tolist()):
         for i, j in np.ndindex(*size):
             r, q = row + i, column + (size[1] - 1 - j if mirror else j)
             if 0 <= r < height and 0 <= q < width:
-                x[:, i, j, n] = (images[n, r, q] - mean[r, q]) * scale
+                shift = 0 if shifts is None else shifts[n]
+                x[:, i, j, n] = (images[n, r, q] - mean[r, q] + shift) * scale
     return x
 
 

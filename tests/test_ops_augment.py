@@ -22,6 +22,7 @@ CASES = {
     "over a tile": (2, (4, 300), 3, (3, 290)),
     "wide and grey": (33, (3, 270), 1, (2, 257)),
     "28 of 32": (40, (32, 32), 3, (28, 28)),
+    "more channels than a tile has": (3, (2, 3), 300, (3, 2)),
 }
 
 
@@ -41,26 +42,37 @@ def inputs(case: tuple, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarra
     return images, crops
 
 
-def test_integers(case, rng):
+def colour_noise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Shifts (B, C), no two of them likely alike."""
+    return rng.uniform(-60, 60, images.shape[::3]).astype(np.float32)
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+def test_integers(case, rng, shifted):
     images, crops = inputs(case, rng)
     mean = rng.integers(0, 256, images.shape[1:]).astype(np.float32)
     scale = 2.0 ** rng.integers(-8, 2, images.shape[3]).astype(np.float32)
-    x = ops.augment(images, crops, mean, scale, size=case[3])
-    assert_exact(x[..., : len(images)], reference.augment(images, crops, mean, scale, case[3]))
+    shifts = np.rint(colour_noise(images, rng)) if shifted else None
+    x = ops.augment(images, crops, mean, scale, shifts, size=case[3])
+    expected = reference.augment(images, crops, mean, scale, case[3], shifts)
+    assert_exact(x[..., : len(images)], expected)
     assert not x[..., len(images) :].any()
 
 
+@pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("name", [name for name in CASES if name != "one of everything"])
-def test_errors(name, rng):
+def test_errors(name, rng, shifted):
     case = CASES[name]
     images, crops = inputs(case, rng)
     mean = rng.uniform(0, 255, images.shape[1:]).astype(np.float32)
     scale = rng.uniform(0.001, 1, images.shape[3]).astype(np.float32)
-    x = ops.augment(images, crops, mean, scale, size=case[3])[..., : len(images)]
-    scale64, mean64 = scale.astype(float), mean.astype(float)
-    exact = reference.augment(images, crops, mean64, scale64, case[3])
-    size = reference.augment(images, crops, -mean64, scale64, case[3])
-    plain = reference.augment(images, crops, mean, scale, case[3])
+    shifts = colour_noise(images, rng) if shifted else np.zeros(images.shape[::3], np.float32)
+    x = ops.augment(images, crops, mean, scale, shifts if shifted else None, size=case[3])
+    x = x[..., : len(images)]
+    scale64, mean64, shifts64 = scale.astype(float), mean.astype(float), shifts.astype(float)
+    exact = reference.augment(images, crops, mean64, scale64, case[3], shifts64)
+    size = reference.augment(images, crops, -mean64, scale64, case[3], np.abs(shifts64))
+    plain = reference.augment(images, crops, mean, scale, case[3], shifts)
     assert_accurate(x, exact, plain, size)
 
 
@@ -68,6 +80,10 @@ def test_outside_is_zero_whatever_the_mean(rng):
     images = rng.integers(1, 256, (2, 4, 4, 3), dtype=np.uint8)
     mean, scale = np.full((4, 4, 3), 300, np.float32), np.ones(3, np.float32)
     crops = np.array([[-9, 0, 0], [2, 3, 1]], np.int32)
+    shifts = np.array([[-1.1, 0.3, 7], [0, 1e-30, -1e9]], np.float32)  # 300 ± 1e-30 is 300
+    x = ops.augment(images, crops, mean, scale, shifts, size=(4, 4))
+    assert not x[..., 0].any()
+    assert np.count_nonzero(x[..., 1]) == 3 * 2
     x = ops.augment(images, crops, mean, scale, size=(4, 4))
     assert not x[..., 0].any()
     assert (x[:, :2, 3, 1] < 0).all()  # mirrored: stored column 3 comes last
@@ -97,7 +113,18 @@ def test_bits(case, rng):
     images, crops = inputs(case, rng)
     mean = rng.uniform(0, 255, images.shape[1:]).astype(np.float32)
     scale = rng.uniform(0.001, 1, images.shape[3]).astype(np.float32)
-    assert_same_bits(lambda *args: ops.augment(*args, size=case[3]), images, crops, mean, scale)
+    for more in ((), (colour_noise(images, rng),)):
+        assert_same_bits(
+            lambda *args: ops.augment(*args, size=case[3]), images, crops, mean, scale, *more
+        )
+
+
+def test_no_shift_is_a_shift_of_zero(case, rng):
+    images, crops = inputs(case, rng)
+    mean = rng.uniform(0, 255, images.shape[1:]).astype(np.float32)
+    scale, zeros = np.full(images.shape[3], 0.1, np.float32), np.zeros(images.shape[::3], "f4")
+    x = ops.augment(images, crops, mean, scale, size=case[3])
+    assert_exact(ops.augment(images, crops, mean, scale, zeros, size=case[3]), x)
 
 
 def test_room_for_more_images(rng):
@@ -112,6 +139,7 @@ def test_room_for_more_images(rng):
 N = HOST.images_multiple
 IMAGES, CROPS = np.zeros((2, 6, 7, 3), np.uint8), np.zeros((2, 3), np.int32)
 MEAN, SCALE = np.zeros((6, 7, 3), np.float32), np.ones(3, np.float32)
+SHIFTS = np.zeros((2, 3), np.float32)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +153,8 @@ MEAN, SCALE = np.zeros((6, 7, 3), np.float32), np.ones(3, np.float32)
         ({"mean": MEAN[:5]}, r"^mean .*\(5, 7, 3\).*\(6, 7, 3\)"),
         ({"mean": MEAN.astype(np.float64)}, r"^mean .*dtype"),
         ({"scale": SCALE[:1]}, r"^scale .*\(1,\).*\(3,\)"),
+        ({"shifts": SHIFTS[:1]}, r"^shifts .*\(1, 3\).*\(2, 3\)"),
+        ({"shifts": SHIFTS.astype(np.float64)}, r"^shifts .*dtype"),
         ({"out": np.zeros((1, 4, 5, N), np.float32)}, r"^x .*channels.*3"),
         ({"out": np.zeros((3, 4, 5, N), np.float64)}, r"^x .*dtype"),
         ({"out": np.zeros((3, 4, 5, N + 1), np.float32)}, r"^x .*multiple"),
@@ -132,7 +162,8 @@ MEAN, SCALE = np.zeros((6, 7, 3), np.float32), np.ones(3, np.float32)
     ],
 )
 def test_refuses(args, message):
-    good = {"images": IMAGES, "crops": CROPS, "mean": MEAN, "scale": SCALE, "size": (4, 5)}
+    good = {"images": IMAGES, "crops": CROPS, "mean": MEAN, "scale": SCALE, "shifts": SHIFTS}
+    good["size"] = (4, 5)
     ops.augment(**good)
     with pytest.raises(ValueError, match=message):
         ops.augment(**{**good, **args})

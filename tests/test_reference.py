@@ -73,6 +73,8 @@ def test_augment_by_hand():
     mean, scale = np.ones((3, 4, 1)), np.array([2.0])
     x = reference.augment(images, np.array([[1, 2, 1]]), mean, scale, (2, 3))
     np.testing.assert_array_equal(x[0, :, :, 0], [[0, 12, 10], [0, 20, 18]])
+    x = reference.augment(images, np.array([[1, 2, 1]]), mean, scale, (2, 3), np.array([[3.0]]))
+    np.testing.assert_array_equal(x[0, :, :, 0], [[0, 18, 16], [0, 26, 24]])
 
 
 LRNS = [
