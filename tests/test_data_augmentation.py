@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pyalexnet.data.augmentation import centre_crops, random_crops, shuffled
+from pyalexnet.data import augmentation
+from pyalexnet.data.augmentation import centre_crops, colour_shifts, random_crops, shuffled
+from pyalexnet.data.split import Colour
 
+#: The eigenvalues of ImageNet, by cuda-convnet2, and made-up vectors.
+COLOUR = Colour(np.array([121.78, 37.09, 19.72]) ** 2, np.linalg.qr(np.vander([1.0, 2.0, 4.0])).Q)
 SIZES = [*range(1, 70), 127, 128, 129, 255, 256, 257, 1000, 1023, 1024, 1025, 4095, 4097, 60_000]
 
 
@@ -135,3 +139,57 @@ def test_centre_crops() -> None:
     crops = centre_crops(2, (256, 28), (224, 32))
     assert crops.dtype == np.int32
     np.testing.assert_array_equal(crops, [[16, -2, 0], [16, -2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("variant", "lengths"),
+    [("code", [121.78, 37.09, 19.72]), ("paper", np.square([121.78, 37.09, 19.72]) / 255)],
+)
+def test_colours_move_along_the_principal_components(
+    variant: str, lengths: NDArray[np.float64]
+) -> None:
+    shifts = colour_shifts(COLOUR, 0, 5, 40_000, std=0.2, variant=variant)
+    assert shifts.dtype == np.float32 and shifts.shape == (40_000, 3)
+    alphas = shifts.astype(float) @ COLOUR.vectors / lengths
+    np.testing.assert_allclose(alphas.std(axis=0), 0.2, rtol=0.02)
+    assert np.abs(alphas.mean(axis=0)).max() < 0.2 / 200 * 4
+    assert np.abs(np.corrcoef(alphas.T) - np.eye(3)).max() < 0.02
+    for alpha in alphas.T:  # normal: kurtosis 3, whose standard error is √(24/n)
+        assert abs(np.mean((alpha / 0.2) ** 4) - 3) < 5 * np.sqrt(24 / len(alpha))
+        assert np.mean(np.abs(alpha) < 0.2) == pytest.approx(0.6827, abs=0.01)
+    np.testing.assert_allclose(
+        colour_shifts(COLOUR, 0, 5, 9, std=0.4, variant=variant), 2 * shifts[:9], rtol=1e-6
+    )
+
+
+def test_colours_are_the_same_everywhere() -> None:
+    """The numbers are 10 scipy.special.ndtri(words / 2^64), rounded to float32."""
+    one = Colour(np.array([1e4, 0, 0]), np.eye(3))
+    shifts = colour_shifts(one, 7, 3, 4, std=0.1, variant="code")
+    np.testing.assert_array_equal(shifts[:, 1:], 0)
+    assert shifts[:, 0].tolist() == [
+        0.22131402790546417,
+        8.194584846496582,
+        16.83305549621582,
+        15.554532051086426,
+    ]
+
+
+def test_colours_depend_on_seed_step_and_place_in_the_whole_batch_only() -> None:
+    whole = colour_shifts(COLOUR, 3, 9, 100)
+    assert len(np.unique(whole, axis=0)) == 100
+    part = colour_shifts(COLOUR, 3, 9, 30, first_image=50, global_batch=100)
+    np.testing.assert_array_equal(part, whole[50:80])
+    for other in (colour_shifts(COLOUR, 4, 9, 100), colour_shifts(COLOUR, 3, 10, 100)):
+        assert not (other == whole).any()
+    with pytest.raises(ValueError, match="first_image 80 and count 30"):
+        colour_shifts(COLOUR, 3, 9, 30, first_image=80, global_batch=100)
+    with pytest.raises(ValueError, match="variant 'pca'; expected one of paper, code"):
+        colour_shifts(COLOUR, 3, 9, 30, variant="pca")
+
+
+@pytest.mark.parametrize("word", [0, 2**64 - 1])
+def test_the_furthest_colours_are_finite(monkeypatch: pytest.MonkeyPatch, word: int) -> None:
+    monkeypatch.setattr(augmentation, "_words", lambda *_: np.full(6, word, np.uint64))
+    alphas = colour_shifts(COLOUR, 0, 0, 2, std=1, variant="code") @ COLOUR.vectors
+    np.testing.assert_allclose(np.abs(alphas / [121.78, 37.09, 19.72]), 8.21, rtol=0.01)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from data_files import random_bytes
 
+from pyalexnet.data import Dataset, mean_image, measured
+from pyalexnet.data.split import ArraySplit
 from pyalexnet.data.statistics import PixelSums
 from pyalexnet.errors import DataError
 
@@ -72,3 +74,39 @@ def test_no_image_has_no_statistics() -> None:
     for compute in (PixelSums((2, 2, 3)).mean, PixelSums((2, 2, 3)).colour):
         with pytest.raises(DataError, match="no readable image"):
             compute()
+
+
+def dataset(**brought: object) -> Dataset:
+    split = ArraySplit(IMAGES, np.zeros(len(IMAGES), np.int32))
+    return Dataset("", ["a"], split, split, mirror=True, **brought)
+
+
+def test_what_a_set_does_not_bring_is_measured() -> None:
+    whole = sums(IMAGES)
+    assert measured(dataset())[1] is None
+    mean, colour = measured(dataset(), colour=True, workers=2)
+    for got in (mean, measured(dataset())[0], mean_image(dataset().train)):
+        assert got.tobytes() == whole.mean().tobytes()
+    for one, other in zip(colour, whole.colour(), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+def test_what_a_set_brings_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    mean, colour = np.ones((5, 6, 3), np.float32), sums(IMAGES[:2]).colour()
+    got = measured(dataset(mean=mean), colour=True)
+    assert got[0] is mean
+    np.testing.assert_array_equal(got[1].values, sums(IMAGES).colour().values)
+    got = measured(dataset(colour=colour), colour=True)
+    assert got[1] is colour
+    np.testing.assert_array_equal(got[0], sums(IMAGES).mean())
+    monkeypatch.setattr(PixelSums, "add", None)  # nothing is read
+    assert measured(dataset(mean=mean, colour=colour), colour=True) == (mean, colour)
+    assert measured(dataset(mean=mean, colour=colour)) == (mean, None)
+
+
+def test_skipped_images_do_not_count() -> None:
+    split = ArraySplit(IMAGES, np.array([0, -1, 0, 0, 0, 0, -1]))
+    got = measured(Dataset("", ["a"], split, split, mirror=True), colour=True)
+    kept = sums(IMAGES[[0, 2, 3, 4, 5]])
+    assert got[0].tobytes() == kept.mean().tobytes()
+    np.testing.assert_array_equal(got[1].values, kept.colour().values)

@@ -6,7 +6,8 @@
 `mean_image(split)`           what is subtracted from every image
 `Loader(split, batch, …)`     batches, epoch after epoch, read ahead by threads or processes
 `load_image(path, size)`      one JPEG or PNG file
-`augmentation`                the order of an epoch, crops and mirrors
+`measured(dataset)`           the mean image and how colours vary
+`augmentation`                the order of an epoch, crops, mirrors, colour noise
 `shapes`                      the built-in set, drawn
 `idx` `cifar10` `folder`      the sources on disk
 `shards`                      what pyalexnet-prepare has made of ImageNet: written by `writing`,
@@ -21,8 +22,9 @@ from pathlib import Path
 
 from pyalexnet.data import cifar10, folder, idx, shapes, shards
 from pyalexnet.data.images import load_image
-from pyalexnet.data.loader import Batch, Loader, mean_image
+from pyalexnet.data.loader import Batch, Loader
 from pyalexnet.data.split import Dataset, Split
+from pyalexnet.data.statistics import mean_image, measured
 from pyalexnet.data.workers import WorkerDied
 from pyalexnet.errors import DataError
 
@@ -34,6 +36,7 @@ __all__ = [
     "WorkerDied",
     "load_image",
     "mean_image",
+    "measured",
     "open_dataset",
 ]
 

@@ -1,4 +1,4 @@
-"""The order of images and their crops: random, yet known from seed, epoch or step, and place alone.
+"""Order, crops and colours of images: random, yet known from seed, epoch or step, and place alone.
 
 Nothing has to be stored to resume, and processes that share a batch agree without talking. Values
 come from Philox's raw words, which NumPy keeps the same from version to version (its `permutation`
@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import functools
 import math
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 from numpy.typing import NDArray
 
+from pyalexnet.data.split import Colour
+
 # High halves of the Philox key's second word, so that uses of one seed never share numbers.
 _ORDER = 0x6F726465 << 32
 _CROPS = 0x63726F70 << 32
+_COLOURS = 0x636F6C72 << 32
+
+#: How far eigenvalues carry the colours: the paper's text, the authors' code.
+COLOUR_VARIANTS = ("paper", "code")
 
 _ROUNDS = 8  # even; twice the four that suffice in theory (Luby and Rackoff 1988)
 
@@ -135,11 +142,7 @@ def random_crops(
     ValueError
         The images here reach beyond the whole batch, or `shared` is less than 1.
     """
-    whole = first_image + count if global_batch is None else global_batch
-    if not 0 <= first_image <= first_image + count <= whole:
-        raise ValueError(
-            f"first_image {first_image} and count {count} must lie within global_batch {whole}"
-        )
+    whole = _whole(first_image, count, global_batch)
     if shared < 1:
         raise ValueError(f"shared {shared}; expected at least 1")
     draws = -(-whole // shared)
@@ -152,6 +155,74 @@ def random_crops(
     if mirror:
         crops[:, 2] = words[:, 2] % np.uint64(2)
     return crops
+
+
+def colour_shifts(
+    colour: Colour,
+    seed: int,
+    step: int,
+    count: int,
+    *,
+    std: float = 0.1,
+    variant: str = "paper",
+    first_image: int = 0,
+    global_batch: int | None = None,
+) -> NDArray[np.float32]:
+    """Draw by how much the colours of each image of a step are moved (paper, section 4.1).
+
+    An image moves along each principal component by a normal number α times a length: the standard
+    deviation √λ of the component, as in the authors' code, or, as the paper says, the eigenvalue λ.
+    The latter is a square, so what it means depends on the pixels' unit. For 0..255 it would be
+    absurd (λ is about 14,800 for ImageNet's brightness: a tenth of that is six times all there is
+    between black and white), so it is taken for pixels of 0..1, as is usual: λ/255 grey levels.
+
+    Parameters
+    ----------
+    colour : Colour
+        Of the training set.
+    seed, step : int
+        Which draws.
+    count : int
+        Images here.
+    std : float
+        Of α.
+    variant : {"paper", "code"}
+        The length is λ for pixels of 0..1, or √λ.
+    first_image, global_batch : int
+        As `random_crops`: the draws depend on the place in the whole batch only.
+
+    Returns
+    -------
+    float32 (count, 3)
+        To be added to pixels of 0..255.
+
+    Raises
+    ------
+    ValueError
+        The images here reach beyond the whole batch, or there is no such variant.
+    """
+    whole = _whole(first_image, count, global_batch)
+    if variant not in COLOUR_VARIANTS:
+        raise ValueError(f"variant {variant!r}; expected one of {', '.join(COLOUR_VARIANTS)}")
+    lengths = colour.values / 255 if variant == "paper" else np.sqrt(colour.values)
+    words = _words(seed, _COLOURS, step, 3 * whole).reshape(whole, 3)[first_image:][:count]
+    # 52 bits, in the middle of their interval: never 0 nor 1. Python's inverse normal (Wichura's AS
+    # 241) stays as it is, while NumPy's logarithm changes by version and processor.
+    uniform = ((words >> np.uint64(12)) + 0.5) * 2.0**-52
+    normal = np.vectorize(NormalDist().inv_cdf, [np.float64])(uniform)
+    shifts = np.zeros((count, 3))
+    for amount, length, vector in zip(normal.T, std * lengths, colour.vectors.T, strict=True):
+        shifts += (amount * length)[:, None] * vector
+    return shifts.astype(np.float32)
+
+
+def _whole(first_image: int, count: int, global_batch: int | None) -> int:
+    whole = first_image + count if global_batch is None else global_batch
+    if not 0 <= first_image <= first_image + count <= whole:
+        raise ValueError(
+            f"first_image {first_image} and count {count} must lie within global_batch {whole}"
+        )
+    return whole
 
 
 def centre_crops(count: int, stored: tuple[int, int], size: tuple[int, int]) -> NDArray[np.int32]:

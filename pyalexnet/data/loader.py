@@ -1,4 +1,4 @@
-"""Batches read ahead, epoch after epoch, and the mean image."""
+"""Batches read ahead, epoch after epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from pyalexnet.data.split import Split
 from pyalexnet.data.workers import Caller, Crew, Done, Processes, Reader, Ring, Task, Threads
-from pyalexnet.errors import DataError
 
 _CHUNK = 8  # images that a process reads for one message, at least
 _AHEAD = 4  # batches read ahead, at least
@@ -235,35 +234,3 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def mean_image(split: Split, *, workers: int | None = None) -> NDArray[np.float32]:
-    """Average the images of a split, as the paper subtracts it (section 2).
-
-    Parameters
-    ----------
-    split : Split
-        Read once, a few hundred images at a time; skipped images do not count.
-    workers : int, optional
-        As `Loader`.
-
-    Returns
-    -------
-    float32 (H, W, C)
-        Summed without rounding.
-
-    Raises
-    ------
-    DataError
-        No image can be read.
-    """
-    total = np.zeros(split.shape, np.float64)
-    count = 0
-    with Loader(split, 256, workers=workers) as loader:
-        for batch in loader.epoch():
-            # Skipped images are zeros, so they add nothing; 256 bytes' sum fits an uint32.
-            total += batch.images.sum(axis=0, dtype=np.uint32)
-            count += int(np.count_nonzero(batch.labels >= 0))
-    if count == 0:
-        raise DataError(f"mean image: none of {len(split)} images could be read")
-    return (total / count).astype(np.float32)
