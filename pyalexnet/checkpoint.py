@@ -1,8 +1,8 @@
 """Checkpoints: all that a run needs to go on, and a net needs to be used, in one safetensors file.
 
-The tensors are "weights.<parameter>", "momenta.<parameter>" and "mean", the mean image; the file's
-metadata hold one JSON object under "pyalexnet", and its checksum. Files are replaced as a whole or
-not at all.
+The tensors are "weights.<parameter>", "momenta.<parameter>", "mean", the mean image, and, of runs
+with colour noise, "colour.values" and "colour.vectors"; the file's metadata hold one JSON object
+under "pyalexnet", and its checksum. Files are replaced as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from pyalexnet.data.split import Colour
 from pyalexnet.errors import CheckpointError, UserError
 from pyalexnet.nets import Net
 
@@ -82,6 +83,8 @@ class Checkpoint:
     progress : Progress
     options : dict
         The run's options, the seed among them.
+    colour : Colour, optional
+        How the training set's colours vary, where the run has colour noise.
     """
 
     net: Net
@@ -92,6 +95,7 @@ class Checkpoint:
     momenta: Mapping[str, Floats]
     progress: Progress
     options: dict[str, Any]
+    colour: Colour | None = None
 
     def save(self, path: Path) -> None:
         """Writes the file, which is `path` only once it is complete and on the disk.
@@ -101,7 +105,10 @@ class Checkpoint:
         CheckpointError
             It cannot be written; a file that was there is as it was.
         """
-        tensors = {"mean": self.mean}
+        tensors: dict[str, npt.NDArray[Any]] = {"mean": self.mean}
+        if self.colour is not None:
+            arrays = self.colour._asdict().items()  # safetensors writes them as they lie in memory
+            tensors |= {f"colour.{name}": np.ascontiguousarray(array) for name, array in arrays}
         tensors |= {f"weights.{name}": array for name, array in self.weights.items()}
         tensors |= {f"momenta.{name}": array for name, array in self.momenta.items()}
         about = {
@@ -168,6 +175,7 @@ def load(path: Path) -> Checkpoint:
             momenta=_part(tensors, "momenta."),
             progress=Progress(**about["progress"]),
             options=about["options"],
+            colour=Colour(**colour) if (colour := _part(tensors, "colour.")) else None,
         )
     except CheckpointError:
         raise
@@ -202,7 +210,7 @@ def _sum(array: npt.NDArray[Any]) -> int:
     return zlib.crc32(array.data, zlib.crc32(f"{array.dtype} {array.shape}".encode()))
 
 
-def _part(tensors: Mapping[str, Floats], prefix: str) -> dict[str, Floats]:
+def _part(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 

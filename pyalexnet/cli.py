@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyalexnet import nets
+from pyalexnet.data.augmentation import COLOUR_VARIANTS
 from pyalexnet.errors import UserError
 from pyalexnet.model import Totals
 from pyalexnet.views import KINDS as VIEWS
@@ -373,6 +374,19 @@ def _train_parser() -> argparse.ArgumentParser:
         type=int,
         metavar="N",
         help="N consecutive images of a batch have one crop and mirror (default: 1, as the paper)",
+    )
+    add(
+        "--colour-noise",
+        type=float,
+        metavar="STD",
+        help="move each image's colours along the training set's principal components by normal "
+        "numbers of this standard deviation; the paper: 0.1 (default: 0)",
+    )
+    add(
+        "--colour-variant",
+        choices=COLOUR_VARIANTS,
+        help="these are multiplied by the components' eigenvalues, of pixels of 0..1 (paper), or "
+        "their square roots (code: about twice as far on ImageNet) (default: paper)",
     )
 
     run = parser.add_argument_group("run")

@@ -129,14 +129,16 @@ class Model:
         step: int,
         first_image: int = 0,
         global_batch: int | None = None,
+        shifts: Floats | None = None,
     ) -> None:
         """Computes `gradients` of the mean loss over `global_batch` images, by default these B.
 
         `seed`, `step` and `first_image`, the first image's place in the global batch, decide what
-        dropout drops. Adds the batch to the totals.
+        dropout drops. `shifts` (B, C), where given, are added to the images' colours. Adds the
+        batch to the totals.
         """
         run = Pass(training=True, seed=seed, step=step, first_image=first_image)
-        self._forward(images, crops, run)
+        self._forward(images, crops, run, shifts)
         scale = 1 / (global_batch or len(images))
         self._compare(labels, len(images), scale, self._loss, self._totals)
         for layer in reversed(range(len(self.towers[0].slots))):
@@ -260,7 +262,11 @@ class Model:
         return "\n".join(row.rstrip() for row in rows)
 
     def _forward(
-        self, images: npt.NDArray[np.uint8], crops: npt.NDArray[np.int32], run: Pass
+        self,
+        images: npt.NDArray[np.uint8],
+        crops: npt.NDArray[np.int32],
+        run: Pass,
+        shifts: Floats | None = None,
     ) -> None:
         count, stored = len(images), images.shape[1:]
         if images.dtype != np.uint8 or images.ndim != 4:
@@ -275,7 +281,7 @@ class Model:
         if self._mean_shape not in (None, stored):
             raise DataError(f"the mean image is {self._mean_shape}, the images are {stored}")
         for tower in self.towers:
-            tower.load(images, crops)
+            tower.load(images, crops, shifts)
         # Layer by layer, so that what an exchange fetches has been queued on the other device.
         for layer in range(len(self.towers[0].slots)):
             for tower in self.towers:

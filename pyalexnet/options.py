@@ -10,6 +10,7 @@ from typing import Any
 
 from pyalexnet import nets, optim
 from pyalexnet.data import Dataset
+from pyalexnet.data.augmentation import COLOUR_VARIANTS
 from pyalexnet.errors import UserError
 from pyalexnet.layers import Dropout
 from pyalexnet.nets import Net
@@ -46,6 +47,10 @@ class Options:
         Whether to mirror half of the images.
     shared_crop : int
         So many consecutive images of a batch have one crop and mirror.
+    colour_noise : float
+        Standard deviation of the colour noise's α; 0 for none.
+    colour_variant : str
+        One of `augmentation.COLOUR_VARIANTS`.
     output : str
         The run's folder.
     skip_bad_images : bool
@@ -75,6 +80,8 @@ class Options:
     crop_pad: int | None = None
     mirror: bool | None = None
     shared_crop: int = 1
+    colour_noise: float = 0.0
+    colour_variant: str = "paper"
     output: str | None = None
     skip_bad_images: bool = False
     workers: int | None = None
@@ -98,6 +105,7 @@ class Options:
             ("momentum", 0),
             ("decay", 0),
             ("dropout", 0),
+            ("colour_noise", 0),
         ):
             value = getattr(self, name)
             if value is not None and not lowest <= value < math.inf:
@@ -106,6 +114,11 @@ class Options:
             value = getattr(self, name)
             if value is not None and value >= 1:
                 raise UserError(f"{name} is {value}; expected less than 1")
+        if self.colour_variant not in COLOUR_VARIANTS:
+            raise UserError(
+                f"colour-variant is {self.colour_variant!r}; "
+                f"expected one of {', '.join(COLOUR_VARIANTS)}"
+            )
         if self.seed >= 2**64:
             raise UserError(f"seed is {self.seed}; expected less than 2^64")
         if self.schedule is not None:
@@ -126,7 +139,18 @@ class Options:
         return self.image_size
 
     def resolved(self, net: Net, dataset: Dataset) -> Options:
-        """These options with decisions for those that net and data decide."""
+        """These options with decisions for those that net and data decide.
+
+        Raises
+        ------
+        UserError
+            Colour noise is asked for and the images have no three channels.
+        """
+        if self.colour_noise and dataset.train.shape[2] != 3:
+            raise UserError(
+                f"colour-noise is {self.colour_noise:g}, but the images of {self.data} have "
+                f"{dataset.train.shape[2]} channels; expected 3"
+            )
         small = self.net == "small"
         room = min(dataset.train.shape[0] - net.input[1], dataset.train.shape[1] - net.input[2])
         decided: dict[str, Any] = {

@@ -74,6 +74,7 @@ class Tower:
         self._scale = device.upload(np.array(net.scales, np.float32))
         self._mean: Array | None = None
         self._crops = device.zeros((batch, 3), np.int32)
+        self._shifts = device.zeros((batch, net.input[0]))
         self._stored: Array | None = None  # comes with the first batch, whose images' size it has
         self._zero_mean: Array | None = None
         self._uploaded: Event = None
@@ -136,8 +137,8 @@ class Tower:
         """Sets the mean (H, W, C) of stored images, which is subtracted; at first it is zero."""
         self._mean = self.device.upload(mean)
 
-    def load(self, images: HostArray, crops: HostArray) -> None:
-        """Makes the net's input of uint8 images (B, H, W, C) and their crops (B, 3)."""
+    def load(self, images: HostArray, crops: HostArray, shifts: HostArray | None = None) -> None:
+        """Makes the net's input of uint8 images (B, H, W, C), crops (B, 3) and shifts (B, C)."""
         at, stored = self.device, images.shape[1:]
         if self._stored is None or self._stored.shape[1:] != stored:
             self._stored = at.empty((self._crops.shape[0], *stored), np.uint8)
@@ -150,11 +151,14 @@ class Tower:
             at.wait(self._uploaded)
         self._uploaded = at.mark()
         at.copy_in(self._crops[: len(crops)], crops)
+        if shifts is not None:
+            at.copy_in(self._shifts[: len(shifts)], shifts)
         ops.augment(
             pixels,
             self._crops[: len(crops)],
             mean,
             self._scale,
+            None if shifts is None else self._shifts[: len(shifts)],
             size=self.net.input[1:],
             out=self.slots[0].x,
         )

@@ -24,8 +24,9 @@ import numpy as np
 
 from pyalexnet import checkpoint as checkpoints
 from pyalexnet import data, metrics, optim
-from pyalexnet.checkpoint import Checkpoint, Progress
-from pyalexnet.data.augmentation import random_crops
+from pyalexnet.checkpoint import Checkpoint, Floats, Progress
+from pyalexnet.data.augmentation import colour_shifts, random_crops
+from pyalexnet.data.split import Colour
 from pyalexnet.device import HostArray
 from pyalexnet.display import Display, duration
 from pyalexnet.errors import CheckpointError, DataError, UserError
@@ -216,14 +217,9 @@ class Trainer:
         self.display = Display(self.options.progress)
         if checkpoint is None:
             self.progress = Progress()
-            known = self.data.mean  # else it takes an epoch's reading
-            workers = self.options.workers
-            self.mean = (
-                data.mean_image(self.data.train, workers=workers) if known is None else known
-            )
         else:
-            self.mean = checkpoint.mean
             self._restore(checkpoint)
+        self.mean, self.colour = self._statistics(checkpoint)
         self.model.set_mean(self.mean)
         self.sgd.factor = self.schedule.factor
         self.progress.schedule = self.schedule.state()
@@ -250,6 +246,17 @@ class Trainer:
         else:  # another schedule: goes on from the rate that there was
             self.schedule.drops = int(self.progress.schedule["drops"])
             self.schedule.after_epoch(self.progress.epoch, math.inf)
+
+    def _statistics(self, checkpoint: Checkpoint | None) -> tuple[Floats, Colour | None]:
+        """The mean image and, for colour noise, how colours vary: the checkpoint's, if there."""
+        known = self.data
+        if checkpoint is not None:
+            known = dataclasses.replace(
+                known, mean=checkpoint.mean, colour=checkpoint.colour or known.colour
+            )
+        return data.measured(
+            known, colour=self.options.colour_noise > 0, workers=self.options.workers
+        )
 
     def run(self, interruption: Interruption, on_step: Callable[[int], None]) -> Outcome:
         """Trains until all epochs are done or an interruption is requested."""
@@ -342,6 +349,18 @@ class Trainer:
                     global_batch=batch.whole,
                     shared=options.shared_crop,
                 )
+                shifts = None
+                if self.colour is not None:
+                    shifts = colour_shifts(
+                        self.colour,
+                        options.seed,
+                        progress.step,
+                        len(batch.images),
+                        std=options.colour_noise,
+                        variant=options.colour_variant,
+                        first_image=batch.first,
+                        global_batch=batch.whole,
+                    )
                 self.model.train_step(
                     batch.images,
                     batch.labels,
@@ -350,6 +369,7 @@ class Trainer:
                     step=progress.step,
                     first_image=batch.first,
                     global_batch=batch.whole,
+                    shifts=shifts,
                 )
                 self.sgd.step()
                 progress.step += 1
@@ -432,6 +452,7 @@ class Trainer:
                 "val": len(self.data.val),
             },
             mean=self.mean,
+            colour=self.colour,
             weights=weights,
             momenta=momenta,
             progress=self.progress,

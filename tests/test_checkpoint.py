@@ -17,6 +17,7 @@ from safetensors.numpy import save_file
 
 from pyalexnet import checkpoint as checkpoints
 from pyalexnet.checkpoint import Checkpoint, Progress, check_net, load
+from pyalexnet.data.split import Colour
 from pyalexnet.errors import CheckpointError
 from pyalexnet.layers import Conv, Linear
 from pyalexnet.nets import Net
@@ -57,6 +58,19 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         for name in old:
             assert new[name].dtype == np.float32
             np.testing.assert_array_equal(new[name], old[name])
+    assert loaded.colour is None
+
+
+def test_colours_are_kept_to_the_bit(tmp_path: Path) -> None:
+    saved = checkpoint()
+    vectors = np.random.default_rng(0).normal(size=(3, 3))
+    saved.colour = Colour(np.array([3, 2, 1 / 3]), vectors.T)  # not contiguous
+    saved.save(tmp_path / "a.safetensors")
+    colour = load(tmp_path / "a.safetensors").colour
+    assert colour is not None
+    for one, other in zip(colour, saved.colour, strict=True):
+        assert one.dtype == np.float64
+        np.testing.assert_array_equal(one, other)
 
 
 def test_file_is_readable_by_whom_the_umask_lets(tmp_path: Path) -> None:

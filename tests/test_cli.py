@@ -40,6 +40,8 @@ def test_train_takes_every_option(tmp_path: Path, trained: Outcome, capsys: Capt
     spelled_out += ["--dropout=0.5", "--crop-pad=0", "--mirror", "--workers=1", "--threads=1"]
     spelled_out += [
         "--shared-crop=1",
+        "--colour-noise=0",
+        "--colour-variant=paper",
         "--no-progress",
         "--no-magnitudes",
         "--skip-bad-images",
