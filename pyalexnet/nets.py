@@ -38,6 +38,7 @@ from pyalexnet.layers import (
     Linear,
     MaxPool,
     Parameter,
+    ReLU,
 )
 
 
@@ -216,6 +217,95 @@ def alexnet(classes: int = 1000) -> Net:
     )
 
 
+def alexnet_code(classes: int = 1000) -> Net:
+    """The net as the authors' code trained it; 60,965,224 parameters for 1000 classes.
+
+    It differs from the paper's in the order of layers (conv1: LRN, pooling, ReLU; conv5: pooling,
+    ReLU, which gives the same), in LRN's alpha, which the code divides by the size of the window,
+    5, and in the filters of conv3, conv4 and conv5, which begin as N(0, 0.03).
+
+    Not here: between LRN and pooling of conv2, the code also normalised each map by its own
+    neighbouring pixels (5×5, scale 0.001), for which there is no kernel yet.
+    """
+    std, middle = 0.01, 0.03
+    norm = LRN(alpha=1e-4 / 5, groups=2)
+    return Net(
+        "alexnet-code",
+        input=(3, 224, 224),
+        layers=(
+            Conv(96, 11, stride=4, ceil=True, activation="", std=std),
+            norm,
+            MaxPool(3, 2),
+            ReLU(),
+            Conv(256, 5, pad=2, groups=2, bias=1.0, std=std),
+            norm,
+            MaxPool(3, 2),
+            Conv(384, 3, pad=1, std=middle),
+            Conv(384, 3, pad=1, groups=2, bias=1.0, std=middle),
+            Conv(256, 3, pad=1, groups=2, activation="", bias=1.0, std=middle),
+            MaxPool(3, 2),
+            ReLU(),
+            Linear(4096, bias=1.0, std=std),
+            Dropout(),
+            Linear(4096, bias=1.0, std=std),
+            Dropout(),
+            Linear(classes, activation="", std=std),
+        ),
+    )
+
+
+def alexnet_caffe(classes: int = 1000) -> Net:
+    """Caffe's bvlc_alexnet; 60,965,224 parameters for 1000 classes.
+
+    The input is 227×227 without a border. LRN has k = 1, alpha divided by the size of the window,
+    and reaches across the boundary of the groups; biases begin as 0.1 where the paper has 1, the
+    weights of fc6 and fc7 as N(0, 0.005); dropout is inverted.
+    """
+    std, full, bias = 0.01, 0.005, 0.1
+    norm = LRN(k=1.0, alpha=1e-4 / 5)
+    return Net(
+        "alexnet-caffe",
+        input=(3, 227, 227),
+        layers=(
+            Conv(96, 11, stride=4, std=std),
+            norm,
+            MaxPool(3, 2),
+            Conv(256, 5, pad=2, groups=2, bias=bias, std=std),
+            norm,
+            MaxPool(3, 2),
+            Conv(384, 3, pad=1, std=std),
+            Conv(384, 3, pad=1, groups=2, bias=bias, std=std),
+            Conv(256, 3, pad=1, groups=2, bias=bias, std=std),
+            MaxPool(3, 2),
+            Linear(4096, bias=bias, std=full),
+            Dropout(inverted=True),
+            Linear(4096, bias=bias, std=full),
+            Dropout(inverted=True),
+            Linear(classes, activation="", std=std),
+        ),
+    )
+
+
+def alexnet_he(classes: int = 1000) -> Net:
+    """The paper's net with another beginning, from which the loss falls at once.
+
+    Weights begin with a variance of 2 / fan-in (He et al. 2015) and biases as 0, so that signals
+    and gradients keep their size from layer to layer; pixels are divided by 64, about their
+    standard deviation, and LRN has k = 1, which leaves small values as they are. docs/recipes.md
+    says why the paper's beginning may stall.
+    """
+    paper = alexnet(classes)
+    layers = (
+        dataclasses.replace(layer, bias=0.0, std=None)
+        if isinstance(layer, Conv | Linear)
+        else dataclasses.replace(layer, k=1.0)
+        if isinstance(layer, LRN)
+        else layer
+        for layer in paper.layers
+    )
+    return Net("alexnet-he", paper.input, tuple(layers), scale=1 / 64)
+
+
 def alexnet_one_tower(classes: int = 1000) -> Net:
     """The one-tower net of "One weird trick" (Krizhevsky 2014) as torchvision has it.
 
@@ -348,6 +438,9 @@ def small(input: tuple[int, int, int] = (3, 32, 32), classes: int = 10) -> Net:
 
 _BY_NAME: dict[str, Callable[[], Net]] = {
     "alexnet": alexnet,
+    "alexnet-code": alexnet_code,
+    "alexnet-caffe": alexnet_caffe,
+    "alexnet-he": alexnet_he,
     "alexnet-one-tower": alexnet_one_tower,
     "small": small,
 }

@@ -36,6 +36,9 @@ ONE_TOWER = PAPER | {
     ("net", "layers", "total", "macs"),
     [
         (nets.alexnet(), PAPER, 60_965_224, 724.4),
+        (nets.alexnet_code(), PAPER, 60_965_224, 724.4),
+        (nets.alexnet_caffe(), PAPER, 60_965_224, 724.4),
+        (nets.alexnet_he(), PAPER, 60_965_224, 724.4),
         (nets.alexnet_one_tower(), ONE_TOWER, 61_100_840, 714.2),
     ],
 )
@@ -101,6 +104,59 @@ def test_the_papers_towers():
     assert net.layers[0] == Conv(96, 11, stride=4, pad=0, ceil=True, std=0.01)  # not padded by 2
     assert LRN() == LRN(size=5, k=2.0, alpha=1e-4, beta=0.75)
     assert [layer for layer in net.layers if isinstance(layer, Dropout)] == [Dropout(0.5)] * 2
+
+
+def kinds(net):
+    """The order of layers, an activation of its own counting as one."""
+    order = []
+    for layer in net.layers:
+        order.append(type(layer).__name__)
+        if getattr(layer, "activation", ""):
+            order.append("ReLU")
+    return order
+
+
+def initial(net):
+    """What each weight layer's weights (their standard deviation) and biases begin with."""
+    layers = [layer for layer in net.layers if isinstance(layer, Conv | Linear)]
+    return [(layer.std, layer.bias) for layer in layers]
+
+
+def test_the_codes_net():
+    net = nets.alexnet_code()
+    order = ["Conv", "LRN", "MaxPool", "ReLU", "Conv", "ReLU", "LRN", "MaxPool"]
+    order += ["Conv", "ReLU", "Conv", "ReLU", "Conv", "MaxPool", "ReLU"]
+    assert kinds(net) == [*order, *["Linear", "ReLU", "Dropout"] * 2, "Linear"]
+    assert [layer for layer in net.layers if isinstance(layer, LRN)] == [
+        LRN(size=5, k=2.0, alpha=2e-5, beta=0.75, groups=2)
+    ] * 2
+    assert initial(net) == [
+        *[(0.01, 0), (0.01, 1), (0.03, 0), (0.03, 1), (0.03, 1)],
+        *[(0.01, 1), (0.01, 1), (0.01, 0)],
+    ]
+    assert net.shapes()[1] == (96, 55, 55)
+
+
+def test_caffes_net():
+    net = nets.alexnet_caffe()
+    assert kinds(net) == kinds(nets.alexnet())
+    assert net.input == (3, 227, 227)
+    assert net.layers[0] == Conv(96, 11, stride=4, std=0.01)
+    assert net.shapes()[1:] == nets.alexnet().shapes()[1:]
+    assert [layer for layer in net.layers if isinstance(layer, LRN)] == [
+        LRN(size=5, k=1.0, alpha=2e-5, beta=0.75, groups=1)
+    ] * 2
+    assert initial(net) == [
+        *[(0.01, 0), (0.01, 0.1), (0.01, 0), (0.01, 0.1), (0.01, 0.1)],
+        *[(0.005, 0.1), (0.005, 0.1), (0.01, 0)],
+    ]
+
+
+def test_the_net_that_starts_at_once():
+    net = nets.alexnet_he()
+    assert (kinds(net), net.shapes()) == (kinds(nets.alexnet()), nets.alexnet().shapes())
+    assert initial(net) == [(None, 0)] * 8
+    assert net.parameters()["fc7.weight"].std == pytest.approx((2 / 4096) ** 0.5)
 
 
 def test_the_one_tower_net():
@@ -202,7 +258,9 @@ def test_scale_is_for_each_channel():
 
 
 def test_unknown_names_and_files(tmp_path):
-    with pytest.raises(NetError, match="net 'vgg': expected alexnet, alexnet-one-tower, small or"):
+    with pytest.raises(
+        NetError, match=r"net 'vgg': expected alexnet, .*alexnet-one-tower, small or"
+    ):
         nets.get("vgg")
     with pytest.raises(NetError, match=r"none\.json: .*No such file"):
         nets.get(tmp_path / "none.json")
