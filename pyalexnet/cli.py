@@ -31,6 +31,16 @@ def train(arguments: Sequence[str] | None = None) -> int:
     return _run(parser, _evaluate_run if evaluate_only else _train, options)
 
 
+def _with_recipe(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of the recipe asked for, if any, replaced by those given."""
+    if "recipe" not in options:
+        return options
+    from pyalexnet import recipes
+
+    given = {name: value for name, value in options.items() if name != "recipe"}
+    return recipes.load(options["recipe"]) | given
+
+
 def evaluate(arguments: Sequence[str] | None = None) -> int:
     """The command pyalexnet-eval."""
     parser = argparse.ArgumentParser(
@@ -189,7 +199,7 @@ def _run(
 def _train(options: dict[str, Any]) -> int:
     from pyalexnet.train import train as run
 
-    return _INTERRUPTED if run(**options).interrupted else 0
+    return _INTERRUPTED if run(**_with_recipe(options)).interrupted else 0
 
 
 def _summary(options: dict[str, Any]) -> int:
@@ -204,6 +214,7 @@ def _evaluate_run(options: dict[str, Any]) -> int:
     from pyalexnet.options import Options
     from pyalexnet.train import BEST, LAST
 
+    options = _with_recipe(options)
     options = {k: v for k, v in options.items() if k not in ("resume", "overwrite")}
     asked = Options(**options)
     asked.check()
@@ -336,6 +347,13 @@ def _train_parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument_group("what").add_argument
+    add(
+        "--recipe",
+        metavar="NAME",
+        help="take options from a recipe of pyalexnet's (paper, code, caffe, owt, he; the file is "
+        "pyalexnet/recipes.toml) or from a table of your own file (FILE.toml:NAME, or FILE.toml "
+        "that has one); options given here go before the recipe's",
+    )
     add("--net", help=f"{', '.join(nets.NAMES)} or a .json file (default: small)")
     add("--data", help=f"{_DATA} (default: shapes)")
     add(
