@@ -84,8 +84,8 @@ def test_these_are_all_and_the_help_names_them(capsys: pytest.CaptureFixture[str
     assert recipes.names() == list(PUBLISHED)
     with pytest.raises(SystemExit):
         cli.train(["--help"])
-    help = " ".join(capsys.readouterr().out.split())
-    assert f"({', '.join(PUBLISHED)})" in help
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"({', '.join(PUBLISHED)};" in text
 
 
 def write(path: Path, text: str) -> str:
@@ -133,7 +133,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("[a]\n[b]", "", r"r\.toml: has a, b; choose one by --recipe .*r\.toml:NAME"),
         ("", "", r"r\.toml: has no recipes"),
         ("[a]\n[b]", ":c", r"r\.toml: no recipe 'c'; expected one of a, b$"),
-        ("[a]\nrate = ", "", r"r\.toml: no TOML: .*line 2"),
+        ("[a]\nrate = ", "", r"r\.toml: no TOML: Invalid value"),
         ("[a]\n[a]", "", r"r\.toml: no TOML"),
     ],
 )
@@ -160,14 +160,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def arguments(folder: Path, *more: str) -> list[str]:
     """A tiny run, all of whose options that a recipe may have are the recipe's."""
     options = tiny.options(folder)
-    text = [
-        f"net = '{options['net']}'",
-        "image-size = 10",
-        "batch = 8",
-        "epochs = 2",
-        "rate = 0.02",
-    ]
-    recipe = write(folder / "tiny.toml", "\n".join(["[tiny]", *text, "magnitudes = false"]))
+    text = ["[tiny]", f"net = '{options['net']}'", "image-size = 10", "batch = 8", "epochs = 2"]
+    recipe = write(folder / "tiny.toml", "\n".join([*text, "rate = 0.02", "magnitudes = false"]))
     where = [f"--data={options['data']}", "--devices=host", "--workers=0", "--no-progress"]
     return [f"--recipe={recipe}", *where, f"--output={folder / 'run'}", *more]
 
