@@ -1,11 +1,12 @@
 """How nets begin: what is left of an image layer by layer, and the loss of the first steps.
 
-    python benchmarks/initial_weights.py                              # alexnet, alexnet-he
-    python benchmarks/initial_weights.py --nets alexnet-code --steps 0
+    python benchmarks/initial_weights.py                           # alexnet, alexnet-he; minutes
+    python benchmarks/initial_weights.py --enlarge 4 --steps 300   # on images of 128×128
+    python benchmarks/initial_weights.py --nets alexnet-code alexnet-caffe --steps 0
 
-The images are the built-in shapes, enlarged to the nets' input. A net that cannot tell one from
-another has a loss of ln 10 = 2.30, for ten classes, as it has ln 1000 = 6.91 with ImageNet. All nets
-see the same batches, in turns.
+The images are the built-in shapes, enlarged, by default to 224×224. A net that cannot tell one from
+another has a loss of ln 10 = 2.30, for ten classes, as it has ln 1000 = 6.91 with ImageNet. All
+nets see the same batches, in turns.
 
 "Varies" is the standard deviation from image to image of a layer's outputs, as a share of their
 root mean square.
@@ -29,40 +30,38 @@ from pyalexnet.model import Model
 from pyalexnet.optim import SGD
 
 CLASSES = 10  # image i shows shape i % 10
-TIMES = 7  # 32 pixels become 224
 
 
-def images(start: int, stop: int) -> NDArray[np.uint8]:
-    """Some of the built-in training images, enlarged."""
-    return draw(0, "train", start, stop).repeat(TIMES, axis=1).repeat(TIMES, axis=2)
+def images(start: int, stop: int, times: int) -> NDArray[np.uint8]:
+    """Some of the built-in training images, each pixel repeated `times` in rows and columns."""
+    return draw(0, "train", start, stop).repeat(times, axis=1).repeat(times, axis=2)
 
 
 class Run:
     """A net in training, as the paper trains."""
 
     def __init__(self, name: str, device: str, batch: int, mean: NDArray[np.float32]) -> None:
-        self.net, self.batch = nets.get(name, classes=CLASSES), batch
+        rows, columns, channels = mean.shape
+        self.net = nets.get(name, input=(channels, rows, columns), classes=CLASSES)
         self.model = Model(self.net, device, batch)
         self.model.set_mean(mean)
         self.optimizer = SGD(self.model)
-        self.crops = centre_crops(batch, (mean.shape[0], mean.shape[1]), self.net.input[1:])
+        self.crops = centre_crops(batch, (rows, columns), (rows, columns))
 
-    def variation(self) -> dict[str, float]:
+    def variation(self, batch: NDArray[np.uint8]) -> dict[str, float]:
         """For each layer with weights, how much of its output varies from image to image."""
-        self.model.logits(images(0, self.batch), self.crops)
+        self.model.logits(batch, self.crops)
         shares = {}
         for name, layer, slot in zip(
             self.net.names, self.net.layers, self.model._slots, strict=True
         ):
             if isinstance(layer, Conv | Linear):
-                y = self.model.device.download(slot.y)[..., : self.batch].astype(np.float64)
+                y = self.model.device.download(slot.y)[..., : len(batch)].astype(np.float64)
                 shares[name] = float(np.sqrt(y.var(axis=-1).mean() / np.square(y).mean()))
         return shares
 
-    def step(self, step: int) -> None:
-        start = step * self.batch
-        labels = (np.arange(start, start + self.batch) % CLASSES).astype(np.int32)
-        batch = images(start, start + self.batch)
+    def step(self, step: int, batch: NDArray[np.uint8], labels: NDArray[np.int32]) -> None:
+        """Trains on a batch."""
         self.model.train_step(batch, labels, self.crops, seed=0, step=step)
         self.optimizer.step()
 
@@ -72,24 +71,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nets", nargs="+", default=["alexnet", "alexnet-he"])
     parser.add_argument("--device", default="host")
+    parser.add_argument("--enlarge", type=int, default=7, help="times 32 pixels (default: 7)")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=80)
     parser.add_argument("--every", type=int, default=10, help="steps that a line averages")
     args = parser.parse_args()
-    mean = images(0, 1000).mean(axis=0, dtype=np.float32)
+    mean = images(0, 1000, args.enlarge).mean(axis=0, dtype=np.float32)
     runs = [Run(name, args.device, args.batch, mean) for name in args.nets]
     where = args.device
     if where == "host":
         where = alternate.machine(devices.get("host").lib.threads())
-    print(f"{where}, batch {args.batch}; ln {CLASSES} = {math.log(CLASSES):.2f}")
-    table = [run.variation() for run in runs]
+    size = "×".join(map(str, mean.shape))
+    print(f"{where}, {args.batch} images of {size} a step; ln {CLASSES} = {math.log(CLASSES):.2f}")
+    table = [run.variation(images(0, args.batch, args.enlarge)) for run in runs]
     print("\n| varies |", " | ".join(args.nets), "|\n|---|" + "---|" * len(runs))
     for layer in table[0]:
         print(f"| {layer} |", " | ".join(f"{100 * row[layer]:.1f} %" for row in table), "|")
     print("\n| loss of steps |", " | ".join(args.nets), "|\n|---|" + "---|" * len(runs))
     for step in range(args.steps):
+        start = step * args.batch
+        batch = images(start, start + args.batch, args.enlarge)
+        labels = (np.arange(start, start + args.batch) % CLASSES).astype(np.int32)
         for run in runs:
-            run.step(step)
+            run.step(step, batch, labels)
         if (step + 1) % args.every == 0:
             losses = [f"{run.model.take_totals().loss:.3f}" for run in runs]
             print(f"| {step + 2 - args.every} to {step + 1} |", " | ".join(losses), "|", flush=True)
