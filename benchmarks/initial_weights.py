@@ -51,12 +51,11 @@ class Run:
     def variation(self, batch: NDArray[np.uint8]) -> dict[str, float]:
         """For each layer with weights, how much of its output varies from image to image."""
         self.model.logits(batch, self.crops)
+        [tower] = self.model.towers
         shares = {}
-        for name, layer, slot in zip(
-            self.net.names, self.net.layers, self.model._slots, strict=True
-        ):
+        for name, layer, slot in zip(self.net.names, self.net.layers, tower.slots, strict=True):
             if isinstance(layer, Conv | Linear):
-                y = self.model.device.download(slot.y)[..., : len(batch)].astype(np.float64)
+                y = tower.device.download(slot.y)[..., : len(batch)].astype(np.float64)
                 shares[name] = float(np.sqrt(y.var(axis=-1).mean() / np.square(y).mean()))
         return shares
 

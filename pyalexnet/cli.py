@@ -11,8 +11,9 @@ from typing import Any
 
 from pyalexnet import nets
 from pyalexnet.data.augmentation import COLOUR_VARIANTS
-from pyalexnet.errors import UserError
+from pyalexnet.errors import Reported, UserError
 from pyalexnet.model import Totals
+from pyalexnet.replicas import join, launched
 from pyalexnet.views import KINDS as VIEWS
 from pyalexnet.views import STRIDE
 
@@ -188,6 +189,8 @@ def _run(
     """Runs a command; what a user can get wrong ends it with one line instead of a traceback."""
     try:
         return command(options)
+    except Reported:
+        return _ERROR
     except UserError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return _ERROR
@@ -214,6 +217,9 @@ def _evaluate_run(options: dict[str, Any]) -> int:
     from pyalexnet.options import Options
     from pyalexnet.train import BEST, LAST
 
+    with join() as job:
+        if job.size > 1:
+            job.fail(UserError("evaluate-only is for one process; start it without a launcher"))
     options = _with_recipe(options)
     options = {k: v for k, v in options.items() if k not in ("resume", "overwrite")}
     asked = Options(**options)
@@ -339,11 +345,21 @@ def _skipped(images: int) -> str:
     return f", {images:,} skipped" if images else ""
 
 
+class _TrainParser(argparse.ArgumentParser):
+    """Prints what it has to say once, not once for each replica."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        place = launched()
+        if place is None or place.rank == 0:
+            super()._print_message(message, file)
+
+
 def _train_parser() -> argparse.ArgumentParser:
     # Options that are not given stay out of the result, so that a checkpoint's can hold.
-    parser = argparse.ArgumentParser(
+    parser = _TrainParser(
         "pyalexnet-train",
-        description="Trains an AlexNet; without arguments, a small one on drawn shapes.",
+        description="Trains an AlexNet; without arguments, a small one on drawn shapes. "
+        "mpirun -n R pyalexnet-train … trains with R processes or GPUs.",
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument_group("what").add_argument
@@ -458,9 +474,14 @@ def _add_device(group: argparse._ActionsContainer) -> None:
     add(
         "--devices",
         help="host, cuda:0, … or auto: a GPU if one can be used (default: auto); two, as in "
-        "cuda:0,cuda:1 or host,host, to split the net in the paper's two towers",
+        "cuda:0,cuda:1 or host,host, to split the net in the paper's two towers; under mpirun, "
+        "those of a machine's first replica, the others taking the next",
     )
-    add("--threads", type=int, help="threads of the host's kernels (default: all cores)")
+    add(
+        "--threads",
+        type=int,
+        help="threads of the host's kernels (default: all cores, divided among replicas)",
+    )
 
 
 def _add_reading(group: argparse._ActionsContainer) -> None:

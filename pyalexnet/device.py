@@ -302,6 +302,49 @@ class CudaDevice(Device):
             return int(cupy.get_default_memory_pool().total_bytes())  # type: ignore[attr-defined]
 
 
+class NcclSum:
+    """Sums a GPU's arrays over the processes of a job by NCCL, on a stream of its own.
+
+    Made by all processes at once, with the `nccl_unique_id` of one of them.
+
+    Raises
+    ------
+    DeviceError
+        NCCL cannot connect the GPUs.
+    """
+
+    def __init__(self, device: CudaDevice, rank: int, size: int, unique: Any) -> None:
+        self._nccl: Any = importlib.import_module("cupy.cuda.nccl")  # unknown to cupy-stubs
+        self._gpu = device
+        with device._device:
+            self._stream = device._cuda.Stream(non_blocking=True)
+            try:
+                self._job = self._nccl.NcclCommunicator(size, unique, rank)
+            except self._nccl.NcclError as error:
+                raise DeviceError(f"device {device.name}: NCCL: {error}") from error
+
+    def start(self, array: Any) -> None:
+        with self._gpu._device:
+            self._stream.wait_event(self._gpu._stream.record())
+            at, float32, add = array.data.ptr, self._nccl.NCCL_FLOAT32, self._nccl.NCCL_SUM
+            self._job.allReduce(at, at, array.size, float32, add, self._stream.ptr)
+
+    def poll(self) -> None:
+        pass
+
+    def finish(self) -> None:
+        with self._gpu._device:
+            self._gpu._stream.wait_event(self._stream.record())
+
+
+def nccl_unique_id() -> Any:
+    """What the processes of a job find each other by in NCCL; DeviceError without NCCL."""
+    nccl: Any = importlib.import_module("cupy.cuda.nccl")
+    if not nccl.available:
+        raise DeviceError("CuPy finds no NCCL; pip install nvidia-nccl-cu13 (or -cu12)")
+    return nccl.get_unique_id()
+
+
 def cuda_problem(index: int = 0) -> str:
     """Why `cuda:<index>` cannot be used: the first part that is missing; "" when it can."""
     try:

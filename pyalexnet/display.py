@@ -17,17 +17,21 @@ class Display:
     ----------
     progress : bool
         Whether to show how an epoch goes on; its result is printed in any case.
+    silent : bool
+        Show nothing at all: another process does.
     """
 
-    def __init__(self, progress: bool) -> None:
-        self._progress = progress
+    def __init__(self, progress: bool, silent: bool = False) -> None:
+        self._progress = progress and not silent
+        self._silent = silent
         self._terminal = sys.stderr.isatty()
         self._bar: tqdm[Any] | None = None
         self._head = ""
 
     def line(self, text: str) -> None:
         """Prints a line."""
-        print(text, flush=True)
+        if not self._silent:
+            print(text, flush=True)
 
     def begin(self, epoch: int, epochs: int, images: int, done: int) -> None:
         """An epoch of so many images begins, or goes on after those `done`."""

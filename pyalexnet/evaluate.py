@@ -20,6 +20,7 @@ from pyalexnet.device import Device
 from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.model import Model, Totals
 from pyalexnet.predictions import Submission, Table, Writer, naming, replacing
+from pyalexnet.replicas import Alone
 from pyalexnet.tally import ClassErrors, Tally
 from pyalexnet.views import STRIDE, Crops, average, views
 
@@ -154,10 +155,12 @@ def validate(
     loader: data.Loader,
     *,
     stop: Callable[[], bool] = lambda: False,
+    job: Alone | None = None,
 ) -> Totals | None:
     """Loss and errors of a model on the centre crops of a split; None once `stop` says true.
 
-    The loader gives the split in batches that the model takes.
+    The loader gives the split in batches that the model takes, or a replica's part of each where
+    there are others in the `job`, who all call this; the result is that of all.
 
     The model's totals must have been taken before.
 
@@ -166,13 +169,16 @@ def validate(
     DataError
         An image cannot be read, or none could.
     """
+    job = job or Alone()
     split, size = loader.split, model.net.input[1:]
-    for batch in loader.epoch():
-        crops = centre_crops(len(batch.images), split.shape[:2], size)
-        model.eval_step(batch.images, batch.labels, crops)
-        if stop():
+    for batch in job.agreed(loader.epoch()):
+        if len(batch.images):
+            crops = centre_crops(len(batch.images), split.shape[:2], size)
+            model.eval_step(batch.images, batch.labels, crops)
+        if job.any(stop()):
             model.take_totals()
             return None
+    model.set_raw_totals(job.sum(model.raw_totals()))
     totals = model.take_totals()
     if not totals.images:
         raise _none_read(split)

@@ -130,20 +130,25 @@ class Model:
         first_image: int = 0,
         global_batch: int | None = None,
         shifts: Floats | None = None,
+        ready: Callable[[int, str], None] | None = None,
     ) -> None:
         """Computes `gradients` of the mean loss over `global_batch` images, by default these B.
 
         `seed`, `step` and `first_image`, the first image's place in the global batch, decide what
         dropout drops. `shifts` (B, C), where given, are added to the images' colours. Adds the
-        batch to the totals.
+        batch to the totals. `ready` is called with a tower's place in `towers` and a layer's name
+        when the layer's backward pass has been queued there, the last layer first.
         """
         run = Pass(training=True, seed=seed, step=step, first_image=first_image)
         self._forward(images, crops, run, shifts)
         scale = 1 / (global_batch or len(images))
         self._compare(labels, len(images), scale, self._loss, self._totals)
         for layer in reversed(range(len(self.towers[0].slots))):
-            for tower in self.towers:
-                tower.backward(layer, run)
+            for number, tower in enumerate(self.towers):
+                if layer < len(tower.slots):
+                    tower.backward(layer, run)
+                    if ready is not None:
+                        ready(number, tower.net.names[layer])
 
     def eval_step(
         self,

@@ -14,6 +14,7 @@ import signal
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,11 @@ from pyalexnet.data.augmentation import colour_shifts, random_crops
 from pyalexnet.data.split import Colour
 from pyalexnet.device import HostArray
 from pyalexnet.display import Display, duration
-from pyalexnet.errors import CheckpointError, DataError, UserError
+from pyalexnet.errors import CheckpointError, DataError, Reported, UserError
 from pyalexnet.evaluate import check_data, open_data, open_devices, validate
 from pyalexnet.model import Model, Totals
 from pyalexnet.options import Options
+from pyalexnet.replicas import Alone, join
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
@@ -76,7 +78,7 @@ def train(
     on_step: Callable[[int], None] | None = None,
     **given: Any,
 ) -> Outcome:
-    """Trains a net.
+    """Trains a net, with the other processes of the job where an MPI launcher has started several.
 
     Parameters
     ----------
@@ -94,23 +96,37 @@ def train(
     ------
     UserError
         Data, net, device, options or output folder cannot be used, or `Diverged`. What had been
-        saved stays.
+        saved stays. In a job of several, `Reported` in all but the first.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    options = Options(**given)
-    folder = options.folder()
-    checkpoint = None
+    folder = Options(**given).folder()
+    with join() as job:
+        # The folder is the first replica's, who may be the only one to have it.
+        options, checkpoint = job.once(lambda: _begin(folder, given, resume, overwrite))
+        trainer = job.together(lambda: Trainer(options, folder, checkpoint, given, job))
+        trainer.prepare(checkpoint)
+        if overwrite:
+            job.once(lambda: _clear(folder))
+        with Interruption() as interruption:
+            return trainer.run(interruption, on_step or (lambda step: None))
+
+
+def _begin(
+    folder: Path, given: dict[str, Any], resume: bool, overwrite: bool
+) -> tuple[Options, Checkpoint | None]:
+    """The options, and the checkpoint to go on from."""
+    options, checkpoint = Options(**given), None
     if resume:
         checkpoint = checkpoints.load(folder / LAST)
         options = _resumed_options(checkpoint, given, folder / LAST)
     options.check()
     _check_folder(folder, may_hold_run=resume or overwrite)
-    trainer = Trainer(options, folder, checkpoint, given)
-    if overwrite:
-        for name in (LAST, BEST, metrics.LINES, metrics.CURVE):
-            (folder / name).unlink(missing_ok=True)
-    with Interruption() as interruption:
-        return trainer.run(interruption, on_step or (lambda step: None))
+    return options, checkpoint
+
+
+def _clear(folder: Path) -> None:
+    for name in (LAST, BEST, metrics.LINES, metrics.CURVE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _resumed_options(checkpoint: Checkpoint, given: dict[str, Any], path: Path) -> Options:
@@ -174,6 +190,8 @@ class Trainer:
         To go on from.
     given : dict
         The options that the user has named; what a checkpoint says is only compared with these.
+    job : Alone
+        This process's place among the replicas. All do the same; the first writes and prints.
 
     Raises
     ------
@@ -187,9 +205,16 @@ class Trainer:
         folder: Path,
         checkpoint: Checkpoint | None,
         given: dict[str, Any],
+        job: Alone,
     ) -> None:
-        self.folder = folder
-        self.devices = open_devices(options.devices, options.threads)
+        self.folder, self.job = folder, job
+        if options.batch < job.size:
+            raise UserError(
+                f"batch is {options.batch}; expected at least an image for each of the "
+                f"{job.size} replicas"
+            )
+        self.devices = open_devices(job.devices(options.devices), options.threads or job.cores)
+        self.workers = job.cores if options.workers is None else options.workers
         self.data = open_data(
             options.data, size=options.stored_size(), skip_bad=options.skip_bad_images
         )
@@ -203,7 +228,8 @@ class Trainer:
         if checkpoint is not None:
             checkpoints.check_net(folder / LAST, checkpoint.net, self.net)
             self._check_same_data(checkpoint)
-        self.model = Model(self.net, self.devices, self.options.batch, self.options.seed)
+        part = -(-self.options.batch // job.size)
+        self.model = Model(self.net, self.devices, part, self.options.seed)
         bias_rate = self.options.bias_rate
         self.sgd = optim.SGD(
             self.model,
@@ -214,15 +240,28 @@ class Trainer:
         )
         self.schedule = optim.schedule(self.options.schedule)
         self.steps = -(-len(self.data.train) // self.options.batch)  # in an epoch
-        self.display = Display(self.options.progress)
-        if checkpoint is None:
-            self.progress = Progress()
-        else:
+        self.display = Display(self.options.progress, silent=job.rank > 0)
+        self.progress = Progress()
+        if checkpoint is not None:
             self._restore(checkpoint)
-        self.mean, self.colour = self._statistics(checkpoint)
-        self.model.set_mean(self.mean)
         self.sgd.factor = self.schedule.factor
         self.progress.schedule = self.schedule.state()
+
+    def prepare(self, checkpoint: Checkpoint | None) -> None:
+        """Does what replicas do together before they train.
+
+        Raises
+        ------
+        UserError
+            No training image can be read, or the replicas do not fit each other.
+        """
+        job = self.job
+        job.same("net", self.net.to_json())
+        job.same("data set", (self.data.name, len(self.data.train), len(self.data.val)))
+        self.mean, self.colour = job.once(lambda: self._statistics(checkpoint))
+        self.model.set_mean(self.mean)
+        self.gradient_sum = job.gradient_sum(self.model)
+        self._check_same_weights()
 
     def _check_same_data(self, checkpoint: Checkpoint) -> None:
         path = self.folder / LAST
@@ -240,7 +279,8 @@ class Trainer:
         except CheckpointError as error:
             raise CheckpointError(f"{self.folder / LAST}: {error}") from error
         self.progress = checkpoint.progress
-        self.model.set_raw_totals(np.array(self.progress.totals, np.float64))
+        if self.job.rank == 0:  # the replicas' totals are added up later
+            self.model.set_raw_totals(np.array(self.progress.totals, np.float64))
         if self.options.schedule == checkpoint.options["schedule"]:
             self.schedule.load_state(self.progress.schedule)
         else:  # another schedule: goes on from the rate that there was
@@ -260,34 +300,28 @@ class Trainer:
 
     def run(self, interruption: Interruption, on_step: Callable[[int], None]) -> Outcome:
         """Trains until all epochs are done or an interruption is requested."""
-        self.metrics = metrics.Metrics(self.folder, after=self.progress.epoch)
+        self.job.once(self._open_metrics)
         self._announce()
-        options = self.options
-        training = data.Loader(
-            self.data.train,
-            options.batch,
-            seed=options.seed,
-            workers=options.workers,
-            hold=1,  # a GPU may still be copying the batch before
-            pin=self._pin,
-            unpin=self._unpin,
-        )
-        validation = data.Loader(self.data.val, options.batch, workers=options.workers)
+        training = self._loader(self.data.train, self.options.seed)
+        validation = self._loader(self.data.val, None)
         try:
             with training, validation:
-                while self.progress.epoch < self.epochs and not interruption.requested:
+                while self.progress.epoch < self.epochs and not self._stops(interruption):
                     self._epoch(training, validation, interruption, on_step)
-        except DataError as error:  # an image that is unreadable can be mended
+        except (DataError, Reported) as error:  # an image that is unreadable can be mended
+            if not self.job.all_stop:
+                raise
             if self.progress.step:
                 self._save(LAST)
             raise self._with_advice(error) from error
         finally:
             self.display.end()
-        self.metrics.draw()
+        self.job.once(lambda: self.metrics.draw())
         finished = self.progress.epoch >= self.epochs
         if finished:
             self._conclude()
         else:
+            self._check_same_weights()
             self._save(LAST)
             self.display.line(
                 f"stopped after step {self.progress.step:,} (epoch {self.progress.epoch + 1}, "
@@ -296,12 +330,32 @@ class Trainer:
             )
         return Outcome(self.folder, not finished, self.progress)
 
+    def _open_metrics(self) -> None:
+        self.metrics = metrics.Metrics(self.folder, after=self.progress.epoch)
+
+    def _loader(self, split: data.Split, seed: int | None) -> data.Loader:
+        return data.Loader(
+            split,
+            self.options.batch,
+            seed=seed,
+            workers=self.workers,
+            rank=self.job.rank,
+            ranks=self.job.size,
+            hold=1,  # a GPU may still be copying the batch before
+            pin=self._pin,
+            unpin=self._unpin,
+        )
+
     def _pin(self, memory: HostArray) -> None:
         self.devices[0].pin(memory)  # for the other one too
 
     def _unpin(self, memory: HostArray) -> None:
         self.model.synchronize()
         self.devices[0].unpin(memory)
+
+    def _stops(self, interruption: Interruption) -> bool:
+        """Whether to stop now: a signal has reached any replica."""
+        return self.job.any(interruption.requested)
 
     def _epoch(
         self,
@@ -319,58 +373,29 @@ class Trainer:
         self.display.end()
         if progress.position < self.steps:
             return
-        totals = validate(self.model, validation, stop=lambda: interruption.requested)
+        totals = self.job.together(
+            lambda: validate(
+                self.model, validation, stop=lambda: interruption.requested, job=self.job
+            )
+        )
         if totals is None:  # resuming repeats the validation only
             return
         if not math.isfinite(totals.loss):
-            raise self._diverged()
+            self.job.fail(self._diverged())
         self._end_epoch(totals)
 
     def _train_steps(
         self, loader: data.Loader, interruption: Interruption, on_step: Callable[[int], None]
     ) -> None:
-        """The rest of an epoch. The model's totals are in `progress` afterwards."""
-        progress, options = self.progress, self.options
-        stored, size = self.data.train.shape[:2], self.net.input[1:]
+        """The rest of an epoch. The totals of all replicas are in `progress` afterwards."""
+        progress, job = self.progress, self.job
         before, begin = progress.seconds, time.perf_counter()
         waited_before = progress.waited - loader.waited
         looked_at, look_time = progress.position, begin
         try:
-            for batch in loader.epoch(progress.epoch, start=progress.position):
-                crops = random_crops(
-                    options.seed,
-                    progress.step,
-                    len(batch.images),
-                    stored,
-                    size,
-                    pad=options.crop_pad or 0,
-                    mirror=bool(options.mirror),
-                    first_image=batch.first,
-                    global_batch=batch.whole,
-                    shared=options.shared_crop,
-                )
-                shifts = None
-                if self.colour is not None:
-                    shifts = colour_shifts(
-                        self.colour,
-                        options.seed,
-                        progress.step,
-                        len(batch.images),
-                        std=options.colour_noise,
-                        variant=options.colour_variant,
-                        first_image=batch.first,
-                        global_batch=batch.whole,
-                    )
-                self.model.train_step(
-                    batch.images,
-                    batch.labels,
-                    crops,
-                    seed=options.seed,
-                    step=progress.step,
-                    first_image=batch.first,
-                    global_batch=batch.whole,
-                    shifts=shifts,
-                )
+            for batch in job.agreed(loader.epoch(progress.epoch, start=progress.position)):
+                self._gradients(batch)
+                self.gradient_sum.finish()
                 self.sgd.step()
                 progress.step += 1
                 progress.position += 1
@@ -379,24 +404,74 @@ class Trainer:
                 now = time.perf_counter()
                 progress.seconds = before + now - begin
                 progress.waited = waited_before + loader.waited
-                if (
+                looks = (
                     progress.position - looked_at >= _LOOK_STEPS
                     or now - look_time >= _LOOK_SECONDS
                     or self.display.wants_line(progress.step)
-                ):
+                )
+                if job.any(looks):
                     looked_at, look_time = progress.position, now
                     self._look()
-                if interruption.requested:
+                if self._stops(interruption):
                     break
-        finally:
-            progress.totals = self.model.raw_totals().tolist()
+        except UserError:
+            if job.all_stop:
+                self._sum_totals()
+            raise
+        self._sum_totals()
         self._check(progress.totals)
         self.model.set_raw_totals(np.zeros(4))
         progress.seconds = before + time.perf_counter() - begin
 
+    def _gradients(self, batch: data.Batch) -> None:
+        """Computes this replica's part of a step's gradients, and begins to sum them."""
+        options, step = self.options, self.progress.step
+        if not len(batch.images):
+            self.gradient_sum.skip()
+            return
+        crops = random_crops(
+            options.seed,
+            step,
+            len(batch.images),
+            self.data.train.shape[:2],
+            self.net.input[1:],
+            pad=options.crop_pad or 0,
+            mirror=bool(options.mirror),
+            first_image=batch.first,
+            global_batch=batch.whole,
+            shared=options.shared_crop,
+        )
+        shifts = None
+        if self.colour is not None:
+            shifts = colour_shifts(
+                self.colour,
+                options.seed,
+                step,
+                len(batch.images),
+                std=options.colour_noise,
+                variant=options.colour_variant,
+                first_image=batch.first,
+                global_batch=batch.whole,
+            )
+        self.model.train_step(
+            batch.images,
+            batch.labels,
+            crops,
+            seed=options.seed,
+            step=step,
+            first_image=batch.first,
+            global_batch=batch.whole,
+            shifts=shifts,
+            ready=self.gradient_sum.ready,
+        )
+
+    def _sum_totals(self) -> None:
+        self.progress.totals = self.job.sum(self.model.raw_totals()).tolist()
+        self.progress.waited = self.job.largest(self.progress.waited)
+
     def _look(self) -> None:
         """Shows the epoch's loss so far."""
-        totals = self.model.raw_totals().tolist()
+        totals = self.job.sum(self.model.raw_totals()).tolist()
         self._check(totals)
         self.display.measured(
             self.progress.step, totals, totals[3] / max(self.progress.seconds, 1e-9)
@@ -404,10 +479,25 @@ class Trainer:
 
     def _check(self, totals: list[float]) -> None:
         if not math.isfinite(totals[0]):
-            raise self._diverged()
+            self.job.fail(self._diverged())
+
+    def _check_same_weights(self) -> None:
+        """Raises UserError unless weights and momenta have the same bits in all replicas."""
+        if self.job.size == 1:
+            return
+        sums = [
+            zlib.crc32(tower.device.download(arena.flat).data)
+            for tower in self.model.towers
+            for arena in (tower.weights, tower.momenta)
+        ]
+        self.job.same(f"checksum of weights and momenta after step {self.progress.step}", sums)
 
     def _end_epoch(self, validation: Totals) -> None:
         progress = self.progress
+        self._check_same_weights()
+        if self.options.skip_bad_images:  # each replica has read its images only
+            for split in (self.data.train, self.data.val):
+                self.job.lower(split.labels)
         self.model.set_raw_totals(np.array(progress.totals, np.float64))
         training = self.model.take_totals()
         factor = self.sgd.factor
@@ -433,7 +523,7 @@ class Trainer:
         progress.epoch, progress.position = progress.epoch + 1, 0
         progress.seconds, progress.waited, progress.totals = 0.0, 0.0, [0.0] * 4
         # The line comes first: a resumed run removes one that is too many, but could not add one.
-        self.metrics.add(record)
+        self.job.once(lambda: self.metrics.add(record))
         self._save(LAST)
         if is_best:
             self._save(BEST)
@@ -441,8 +531,8 @@ class Trainer:
     def _save(self, name: str) -> None:
         weights, momenta = self.model.state(), self.model.momenta_state()
         if not all(np.isfinite(array).all() for array in (*weights.values(), *momenta.values())):
-            raise self._diverged()
-        Checkpoint(
+            self.job.fail(self._diverged())
+        checkpoint = Checkpoint(
             net=self.net,
             classes=self.data.classes,
             data={
@@ -457,7 +547,8 @@ class Trainer:
             momenta=momenta,
             progress=self.progress,
             options=dataclasses.asdict(self.options),
-        ).save(self.folder / name)
+        )
+        self.job.once(lambda: checkpoint.save(self.folder / name))
 
     def _diverged(self) -> Diverged:
         last = self.folder / LAST
@@ -472,7 +563,9 @@ class Trainer:
         command = self._command("--rate", f"{rate / 10:g}")
         return Diverged(f"{advice}; {last} is from before, and goes on with: {command}")
 
-    def _with_advice(self, error: DataError) -> DataError:
+    def _with_advice(self, error: UserError) -> UserError:
+        if isinstance(error, Reported):
+            return error
         advice = str(error)
         unreadable = not isinstance(error, data.WorkerDied)
         if unreadable and self.data.name == "folder" and not self.options.skip_bad_images:
@@ -493,7 +586,8 @@ class Trainer:
         )
         parameters = sum(p.size for p in self.net.parameters().values())
         line(f"net     {self.net.name}: {parameters:,} parameters")
-        line(f"device  {self.model.device_name}")
+        replicas = f"{self.job.size} replicas, the first on " if self.job.size > 1 else ""
+        line(f"device  {replicas}{self.model.device_name}")
         line(f"output  {self.folder}")
         if progress.step:
             line(f"resumed after step {progress.step:,}, epoch {progress.epoch} of {self.epochs}")

@@ -1,0 +1,345 @@
+"""Data parallel: the processes of an MPI job train one net, each on its part of every batch.
+
+`join` gives this process's place among them: `Alone` where no launcher has started it, else `Mpi`.
+Gradients are summed slice by slice while backward goes on (`GradientSum`), by MPI where they lie in
+the host's memory and by NCCL on GPUs. All replicas meet in the same calls in the same order; that
+is what "together" means below.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyalexnet import device as devices
+from pyalexnet.device import CudaDevice
+from pyalexnet.errors import DeviceError, Reported, UserError
+from pyalexnet.gradient_sum import Engine, GradientSum, HostSum
+
+if TYPE_CHECKING:
+    from pyalexnet.model import Model
+
+T = TypeVar("T")
+
+_IDLE_SECONDS = 0.002  # between two looks whether the first replica is done
+
+#: What launchers tell a process: the variables of the number of processes and of its own. The first
+#: that are set count, as one launcher may have started another.
+_LAUNCHERS = (
+    ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("PMI_SIZE", "PMI_RANK"),  # MPICH, Intel MPI
+    ("MPI_LOCALNRANKS", "MPI_LOCALRANKID"),
+    ("", "PMIX_RANK"),
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),  # srun's, whatever started srun has others
+)
+
+
+class Launched(NamedTuple):
+    """What the environment says about the job that this process is a part of."""
+
+    rank: int
+    size: int | None  #: None where the launcher does not tell
+
+
+def launched() -> Launched | None:
+    """The place that an MPI launcher has given this process; None without a launcher."""
+    for size, rank in _LAUNCHERS:
+        if _number(size) is not None or _number(rank) is not None:
+            return Launched(_number(rank) or 0, _number(size))
+    return None
+
+
+def _number(variable: str) -> int | None:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def join() -> Alone:
+    """This process's place among the replicas; to be used in a `with` statement.
+
+    mpi4py is imported only where a launcher has started more than one process.
+
+    Raises
+    ------
+    UserError
+        A launcher has started several processes that cannot find each other, for want of mpi4py or
+        because its MPI is another one. `Reported` in all but the first.
+    """
+    place = launched()
+    if place is None or place.size == 1:
+        return Alone()
+    try:
+        return Mpi(place)
+    except UserError as error:
+        if place.rank:
+            raise Reported(str(error)) from error
+        raise
+
+
+class Alone:
+    """The only replica; and the interface of all.
+
+    Attributes
+    ----------
+    rank, size : int
+        This replica's number, and how many there are.
+    local_rank, local_size : int
+        The same among those on this machine.
+    cores : int, optional
+        How many cores this replica shall use; None: all.
+    all_stop : bool
+        Whether all replicas raise the error that this one raises, or there is only one: then they
+        still can act together.
+    """
+
+    rank, size = 0, 1
+    local_rank, local_size = 0, 1
+    cores: int | None = None
+    all_stop = True
+
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Ends the whole job where an error is this replica's alone."""
+
+    def once(self, act: Callable[[], T]) -> T:
+        """What `act` returns to the first replica, or its UserError; the others wait, idly."""
+        return act()
+
+    def together(self, act: Callable[[], T]) -> T:
+        """What `act` returns here; a UserError in any replica is raised in all."""
+        return act()
+
+    def agreed(self, items: Iterator[T]) -> Iterator[T]:
+        """The items, as many in every replica; a UserError of any iterator is raised in all."""
+        return items
+
+    def fail(self, error: UserError) -> NoReturn:
+        """Raises an error that all replicas have met: in the first, and `Reported` elsewhere."""
+        raise error
+
+    def same(self, what: str, value: object) -> None:
+        """Raises UserError in all unless all replicas give the same value."""
+
+    def largest(self, value: float) -> float:
+        """The largest of all replicas' values."""
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """Whether any replica's flag is set."""
+        return bool(self.largest(flag))
+
+    def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum of all replicas' values, a few."""
+        return values
+
+    def lower(self, values: NDArray[np.int32]) -> None:
+        """Brings each of `values` to the smallest that any replica has there."""
+
+    def devices(self, names: str) -> str:
+        """This replica's devices, where `names` are those of the first on a machine."""
+        return names
+
+    def gradient_sum(self, model: Model) -> GradientSum:
+        """What sums the model's gradients over all replicas; to be called by all of them.
+
+        Raises
+        ------
+        UserError
+            They are not on the same kind of device, or NCCL is missing or cannot connect the GPUs.
+        """
+        return GradientSum(model, [])
+
+
+class Mpi(Alone):
+    """One of several replicas, the processes of an MPI job."""
+
+    def __init__(self, place: Launched) -> None:
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
+            count = "several" if place.size is None else place.size
+            raise UserError(
+                f"an MPI launcher has started {count} processes, but mpi4py, by which they train "
+                f"one net, does not load: {error}; pip install 'pyalexnet[mpi]', or start without "
+                "a launcher"
+            ) from error
+        self._mpi: Any = MPI
+        self._world: Any = MPI.COMM_WORLD
+        self.rank, self.size = self._world.rank, self._world.size
+        if self.size == 1 and (place.rank or place.size is not None):
+            library = MPI.Get_library_version().splitlines()[0].strip()
+            raise UserError(
+                f"a launcher has started {place.size or 'several'} processes, but MPI sees one: "
+                f"mpi4py has loaded {library}, and mpirun is another MPI's; take the mpirun beside "
+                f"{sys.executable}"
+            )
+        local = self._world.Split_type(MPI.COMM_TYPE_SHARED)
+        self.local_rank, self.local_size = local.rank, local.size
+        self.cores = _share(local.allgather(_usable()), local.rank)
+        self.all_stop = False
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None or self.all_stop:
+            return
+        status = 1
+        if isinstance(error, UserError):
+            text, status = str(error), 2
+        elif isinstance(error, KeyboardInterrupt):
+            text, status = "interrupted", 130
+        else:
+            text = "".join(traceback.format_exception(kind, error, trace)).rstrip()
+        print(f"replica {self.rank}: {text}", file=sys.stderr, flush=True)
+        # The others may wait for this one, for ever.
+        self._world.Abort(status)
+
+    def once(self, act: Callable[[], T]) -> T:
+        value, error = None, None
+        if self.rank == 0:
+            try:
+                value = act()
+            except UserError as problem:
+                error = problem
+        # Blocking calls would keep the cores busy that the first replica can use.
+        arrived = self._world.Ibarrier()
+        while not arrived.Test():
+            time.sleep(_IDLE_SECONDS)
+        result: tuple[T, UserError | None] = self._world.bcast((value, error))
+        if result[1] is not None:
+            self.fail(result[1])
+        return result[0]
+
+    def together(self, act: Callable[[], T]) -> T:
+        value, error = None, None
+        try:
+            value = act()
+        except UserError as problem:
+            if self.all_stop:
+                raise
+            error = problem
+        if self.any(error is not None):
+            self._fail_by(self._world.allgather(error))
+        return value  # type: ignore[return-value]
+
+    def agreed(self, items: Iterator[T]) -> Iterator[T]:
+        def following() -> T | None:
+            return next(items, None)
+
+        while (item := self.together(following)) is not None:
+            yield item
+
+    def _fail_by(self, errors: list[UserError | None]) -> NoReturn:
+        """Fails with the first error, and with its replica's number unless all have the same."""
+        rank, first = next((r, e) for r, e in enumerate(errors) if e is not None)
+        if all(str(error) == str(first) for error in errors):
+            self.fail(first)
+        self.fail(type(first)(f"replica {rank}: {first}"))
+
+    def fail(self, error: UserError) -> NoReturn:
+        self.all_stop = True
+        raise error if self.rank == 0 else Reported(str(error))
+
+    def same(self, what: str, value: object) -> None:
+        values = self._world.allgather(value)
+        for rank, other in enumerate(values):
+            if other != values[0]:
+                self.fail(
+                    UserError(
+                        f"replicas differ: {what} of replica {rank} is {other}, "
+                        f"that of replica 0 is {values[0]}"
+                    )
+                )
+
+    def largest(self, value: float) -> float:
+        largest = np.array(float(value))
+        self._world.Allreduce(self._mpi.IN_PLACE, largest, op=self._mpi.MAX)
+        return float(largest)
+
+    def sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = np.array(values, np.float64)
+        self._world.Allreduce(self._mpi.IN_PLACE, total)
+        return total
+
+    def lower(self, values: NDArray[np.int32]) -> None:
+        self._world.Allreduce(self._mpi.IN_PLACE, values, op=self._mpi.MIN)
+
+    def devices(self, names: str) -> str:
+        if names == "auto":
+            names = devices.default_name()
+        own = shifted(names, self.local_rank)
+        for name in own.split(","):
+            kind, _, index = name.partition(":")
+            problem = devices.cuda_problem(int(index)) if kind == "cuda" and index.isdigit() else ""
+            if problem:
+                raise DeviceError(
+                    f"device {name}: {problem}. Each of the {self.local_size} replicas on this "
+                    "machine needs its own GPUs; start fewer, or take --devices host"
+                )
+        return own
+
+    def gradient_sum(self, model: Model) -> GradientSum:
+        # By name: there must not be two communicators for one GPU.
+        engines: dict[str, Engine] = {}
+        self.same("kind of devices", [tower.device.name[:4] for tower in model.towers])
+        for tower in model.towers:
+            at = tower.device
+            if at.name in engines:
+                continue
+            if isinstance(at, CudaDevice):
+                unique = self.once(devices.nccl_unique_id)
+                engines[at.name] = devices.NcclSum(at, self.rank, self.size, unique)
+            else:
+                engines[at.name] = HostSum(self._mpi, self._world)
+        return GradientSum(model, [engines[tower.device.name] for tower in model.towers])
+
+
+def shifted(names: str, place: int) -> str:
+    """The devices of a machine's replica number `place`, where the first has those in `names`.
+
+    >>> shifted("cuda:0,cuda:1", 2)
+    'cuda:4,cuda:5'
+    """
+    parts = names.split(",")
+    gpus = len({part for part in parts if part.startswith("cuda:")})
+    shift = place * gpus
+
+    def name(part: str) -> str:
+        kind, _, index = part.partition(":")
+        number = int(index) if kind == "cuda" and index.isascii() and index.isdigit() else None
+        return part if number is None else f"cuda:{number + shift}"
+
+    return ",".join(map(name, parts))
+
+
+def _usable() -> set[int]:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _share(cores: Sequence[set[int]], rank: int) -> int:
+    """How many cores a machine's replica shall use, given those that each may run on.
+
+    A launcher may have divided them already.
+    """
+    return min(len(cores[rank]), max(1, len(set().union(*cores)) // len(cores)))
