@@ -11,7 +11,7 @@ from typing import Any
 
 from pyalexnet import nets
 from pyalexnet.data.augmentation import COLOUR_VARIANTS
-from pyalexnet.errors import Reported, UserError
+from pyalexnet.errors import UserError
 from pyalexnet.model import Totals
 from pyalexnet.replicas import join, launched
 from pyalexnet.views import KINDS as VIEWS
@@ -189,10 +189,8 @@ def _run(
     """Runs a command; what a user can get wrong ends it with one line instead of a traceback."""
     try:
         return command(options)
-    except Reported:
-        return _ERROR
     except UserError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        parser._print_message(f"{parser.prog}: error: {error}\n", sys.stderr)
         return _ERROR
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)

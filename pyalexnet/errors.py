@@ -11,10 +11,6 @@ class UserError(Exception):
     """A mistake outside this program; says what the thing was and what was expected."""
 
 
-class Reported(UserError):
-    """An error that another replica prints."""
-
-
 class DataError(UserError):
     """A data set that is missing, damaged or not what it claims to be."""
 

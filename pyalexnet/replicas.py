@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pyalexnet import device as devices
 from pyalexnet.device import CudaDevice
-from pyalexnet.errors import DeviceError, Reported, UserError
+from pyalexnet.errors import DeviceError, UserError
 from pyalexnet.gradient_sum import Engine, GradientSum, HostSum
 
 if TYPE_CHECKING:
@@ -71,17 +71,10 @@ def join() -> Alone:
     ------
     UserError
         A launcher has started several processes that cannot find each other, for want of mpi4py or
-        because its MPI is another one. `Reported` in all but the first.
+        because its MPI is another one.
     """
     place = launched()
-    if place is None or place.size == 1:
-        return Alone()
-    try:
-        return Mpi(place)
-    except UserError as error:
-        if place.rank:
-            raise Reported(str(error)) from error
-        raise
+    return Alone() if place is None or place.size == 1 else Mpi(place)
 
 
 class Alone:
@@ -129,7 +122,7 @@ class Alone:
         return items
 
     def fail(self, error: UserError) -> NoReturn:
-        """Raises an error that all replicas have met: in the first, and `Reported` elsewhere."""
+        """Raises an error that all replicas have met."""
         raise error
 
     def same(self, what: str, value: object) -> None:
@@ -256,7 +249,7 @@ class Mpi(Alone):
 
     def fail(self, error: UserError) -> NoReturn:
         self.all_stop = True
-        raise error if self.rank == 0 else Reported(str(error))
+        raise error
 
     def same(self, what: str, value: object) -> None:
         values = self._world.allgather(value)

@@ -30,7 +30,7 @@ from pyalexnet.data.augmentation import colour_shifts, random_crops
 from pyalexnet.data.split import Colour
 from pyalexnet.device import HostArray
 from pyalexnet.display import Display, duration
-from pyalexnet.errors import CheckpointError, DataError, Reported, UserError
+from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.evaluate import check_data, open_data, open_devices, validate
 from pyalexnet.model import Model, Totals
 from pyalexnet.options import Options
@@ -96,7 +96,7 @@ def train(
     ------
     UserError
         Data, net, device, options or output folder cannot be used, or `Diverged`. What had been
-        saved stays. In a job of several, `Reported` in all but the first.
+        saved stays.
     """
     given = {name: value for name, value in given.items() if value is not None}
     folder = Options(**given).folder()
@@ -308,7 +308,7 @@ class Trainer:
             with training, validation:
                 while self.progress.epoch < self.epochs and not self._stops(interruption):
                     self._epoch(training, validation, interruption, on_step)
-        except (DataError, Reported) as error:  # an image that is unreadable can be mended
+        except DataError as error:  # an image that is unreadable can be mended
             if not self.job.all_stop:
                 raise
             if self.progress.step:
@@ -563,9 +563,7 @@ class Trainer:
         command = self._command("--rate", f"{rate / 10:g}")
         return Diverged(f"{advice}; {last} is from before, and goes on with: {command}")
 
-    def _with_advice(self, error: UserError) -> UserError:
-        if isinstance(error, Reported):
-            return error
+    def _with_advice(self, error: DataError) -> DataError:
         advice = str(error)
         unreadable = not isinstance(error, data.WorkerDied)
         if unreadable and self.data.name == "folder" and not self.options.skip_bad_images:

@@ -1,0 +1,113 @@
+"""What a process of a job runs in the tests of replicas: a run of `tiny`, with an accident.
+
+    mpirun -n R python replica.py FOLDER OUTPUT [ACCIDENT RANK STEP] [OPTION=VALUE …]
+
+The accident happens to one replica after a step; RANK -1: to all.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tiny
+
+from pyalexnet import cli
+from pyalexnet.data.augmentation import shuffled
+from pyalexnet.optim import SGD
+from pyalexnet.replicas import launched
+from pyalexnet.train import train
+
+FOLDER = Path(sys.argv[1])
+
+#: A pipe where every signal that arrives leaves a byte.
+ARRIVED, _ARRIVING = os.pipe()
+os.set_blocking(_ARRIVING, False)
+
+
+def stop_by_mpirun() -> None:
+    """Has mpirun told to stop by the first replica; all wait until it has passed that on."""
+    if rank() == 0:
+        os.kill(int(os.environ["MPIRUN_PID"]), signal.SIGINT)
+    os.read(ARRIVED, 1)
+
+
+def fail() -> None:
+    raise ZeroDivisionError("a bug")
+
+
+def damage() -> None:
+    """Makes the image unreadable that comes last in the second epoch."""
+    [index] = shuffled(5, 1, tiny.TRAIN, [tiny.TRAIN - 1]).tolist()
+    label, number = divmod(index, tiny.TRAIN // 3)
+    name = f"{3 * number + label:02}.png"
+    (FOLDER / "data" / "train" / tiny.CLASSES[label] / name).write_bytes(b"no image")
+
+
+ACCIDENTS: dict[str, Callable[[], Any]] = {
+    "interrupt": lambda: os.kill(os.getpid(), signal.SIGINT),
+    "mpirun": stop_by_mpirun,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "fail": fail,
+    "damage": damage,
+    "weight": lambda: None,  # see `changed_weight`
+}
+
+
+def changed_weight(at: int) -> None:
+    """Has one weight change by itself after step `at`."""
+    step, done = SGD.step, 0
+
+    def changing(self: SGD) -> None:
+        nonlocal done
+        step(self)
+        done += 1
+        if done == at:
+            self._model.weights["conv1.weight"][0, 0, 0, 0] += 1e-7
+
+    SGD.step = changing  # type: ignore[method-assign]
+
+
+def rank() -> int:
+    place = launched()
+    return place.rank if place else 0
+
+
+def main() -> int:
+    _, output, *rest = sys.argv[1:]
+    options: dict[str, Any] = {"progress": False}
+    accident, who, at = "", -1, 0
+    if rest and rest[0] in ACCIDENTS:
+        accident, who, at, *rest = rest[0], int(rest[1]), int(rest[2]), *rest[3:]
+    options |= {k: json.loads(v) for k, v in (word.split("=", 1) for word in rest)}
+    mine = who in (-1, rank())
+    if accident == "weight" and mine:
+        changed_weight(at)
+    signal.set_wakeup_fd(_ARRIVING)
+
+    def on_step(step: int) -> None:
+        if mine and step == at:
+            ACCIDENTS[accident]()
+
+    path = FOLDER
+    if options.get("resume"):
+        given = {"output": str(path / output)} | options
+    else:
+        given = tiny.options(path) | {"output": str(path / output)} | options
+    cli._train = functools.partial(run, on_step)  # type: ignore[assignment]
+    sys.argv = ["pyalexnet-train"]
+    return cli._run(cli._train_parser(), cli._train, given)
+
+
+def run(on_step: Callable[[int], None], options: dict[str, Any]) -> int:
+    return 130 if train(on_step=on_step, **options).interrupted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
