@@ -470,3 +470,15 @@ def test_help_and_wrong_arguments_are_printed_once(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.count("invalid int value: 'x'") == 1
+
+
+def test_the_traffic_in_the_documentation_is_what_the_script_computes() -> None:
+    root = TESTS.parent
+    done = subprocess.run(
+        [sys.executable, str(root / "benchmarks" / "traffic.py")],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=SECONDS,
+    )
+    assert done.stdout.strip() in (root / "docs" / "parallel.md").read_text()
