@@ -63,7 +63,8 @@ def main() -> None:
         f"{2 * full / crossing:,.0f} images in the whole batch.\n"
     )
     print(
-        f"| GPUs | images a step | data parallel | one weird trick | the trick in groups of {GROUP} |"
+        "| GPUs | images a step | data parallel | one weird trick "
+        f"| the trick in groups of {GROUP} |"
     )
     print("|---:|---:|---:|---:|---:|")
     for gpus in GPUS:

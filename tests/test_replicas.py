@@ -124,7 +124,7 @@ def test_a_model_tells_its_layers_from_the_last() -> None:
     model, told = Model(tiny.NET, "host", 2), []
 
     def ready(tower: int, layer: str) -> None:
-        done = {name.partition(".")[0] for name, g in model.gradients.items() if g.any()}
+        done = {name.partition(".")[0] for name, g in model.towers[0].gradients.items() if g.any()}
         told.append((tower, layer, sorted(done)))
 
     images, crops = np.full((2, 8, 8, 3), 200, np.uint8), np.zeros((2, 3), np.int32)
@@ -342,7 +342,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_any_number_of_processes_reaches_the_same_weights(folder: Path) -> None:
     one = last(folder, "1")
     start = Model(one.net, "host", 1, seed=5)
-    for name, array in start.weights.items():  # far from where they began
+    for name, array in start.state().items():  # far from where they began
         assert np.abs(one.weights[name] - array).max() > 100 * TOLERANCE
     for size in ("2", "4"):
         assert_close_runs(folder / "1", folder / size)
@@ -350,6 +350,16 @@ def test_any_number_of_processes_reaches_the_same_weights(folder: Path) -> None:
     assert tensors(one)["conv1.weight"].tobytes() != (
         tensors(last(folder, "2"))["conv1.weight"].tobytes()
     )
+
+
+def test_replicas_may_each_be_split_in_two_towers(folder: Path, tmp_path: Path) -> None:
+    one = last(folder, "1")
+    done = job(2, folder, "pairs", *given(**OPTIONS, devices='"host,host"'))
+    assert (done.returncode, done.stderr) == (0, "")
+    pairs = tensors(last(folder, "pairs"))
+    for name, array in tensors(one).items():
+        # Both regroup sums, the towers those of gradients of maps, too.
+        np.testing.assert_allclose(pairs[name], array, rtol=0, atol=10 * TOLERANCE, err_msg=name)
 
 
 def test_the_same_number_of_processes_gives_the_same_bits(folder: Path) -> None:
