@@ -98,7 +98,8 @@ def test_a_shift_is_added_to_the_pixels() -> None:
 
     def gradients(model: Model, pixels: np.ndarray, shifts: np.ndarray | None) -> list[float]:
         model.train_step(pixels, labels, crops, seed=1, step=2, shifts=shifts)
-        return model.device.download(model.gradients.flat).tolist()
+        [tower] = model.towers
+        return tower.device.download(tower.gradients.flat).tolist()
 
     model, fresh = (Model(tiny.NET, "host", len(images)) for _ in range(2))
     shifted = gradients(model, images, shifts)
