@@ -1,0 +1,279 @@
+"""ImageNet rehearsed: from archives to a ten-view error, with time and memory of every stage.
+
+    python benchmarks/rehearsal.py                      # 10,000 and 100,000 images
+    python benchmarks/rehearsal.py --images 20000       # 2,000 and 20,000
+
+A drawn ILSVRC2012 in its exact form, of 1000 classes, goes through the commands that a user types,
+each a process: with a tenth of the images first, then with all, so that memory that grows with the
+data set shows. Its images are small, so that making them does not take longer than all else.
+
+Rates for the real one are then measured on images of ImageNet's size: preparing them, decoding what
+was prepared, and the training step of the paper's net, each alone on the machine. How long ImageNet
+takes follows from these.
+
+Memory is the sum over a command's processes, shared pages counted once (PSS), looked at five times
+a second; Linux only. Needs SciPy, for the devkit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import alternate
+import loading
+import PIL
+import step
+
+from pyalexnet import data
+from pyalexnet.data.loader import usable_cores
+from pyalexnet.data.shards import open_imagenet
+from pyalexnet.layers import LRN, Conv, Dropout, Linear, MaxPool
+from pyalexnet.nets import Net
+
+CLASSES = 1000
+SOURCE, STORED, CROP = (72, 96), 64, 56  # pixels a side: of the sources, prepared, the net's
+SHARD = 512  # images, so that a tenth of them fills more than one
+
+IMAGENET, EPOCHS = 1_281_167, 90
+H100_FLOOR = 15_100  # images/s of the paper's net's step, batch 128, fp32: README, by arithmetic
+REAL = 512  # photograph-like JPEGs, each under this many names:
+NAMES = 8
+
+NET = Net(
+    "rehearsal",
+    input=(3, CROP, CROP),
+    scale=1 / 64,
+    layers=(
+        Conv(24, 5, stride=2, pad=2),
+        LRN(k=1.0, groups=2),
+        MaxPool(3, 2),
+        Conv(48, 3, pad=1, groups=2),
+        MaxPool(3, 2),
+        Linear(256),
+        Linear(256),
+        Dropout(0.3),
+        Linear(CLASSES, activation=""),
+    ),
+)
+
+
+class Stage(NamedTuple):
+    """A command that has run."""
+
+    name: str
+    images: int
+    seconds: float
+    memory: float  #: bytes at the peak
+    printed: str
+
+
+def pss(session: int) -> int:
+    """Bytes in memory of the processes of a session, shared ones divided among those that share."""
+    total = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            # After the name: state, parent, group, session.
+            if int((process / "stat").read_text().rpartition(")")[2].split()[3]) != session:
+                continue
+            lines = (process / "smaps_rollup").read_text().splitlines()
+        except OSError:  # it has ended
+            continue
+        total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total
+
+
+def run(name: str, images: int, command: Sequence[object], folder: Path) -> Stage:
+    """Run a command in a session of its own, and watch its memory; what it prints ends in a log."""
+    log, peak, start = folder / "log", 0, time.perf_counter()
+    with log.open("w") as file:
+        running = subprocess.Popen(
+            list(map(str, command)),
+            cwd=folder,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            while running.poll() is None:
+                peak = max(peak, pss(running.pid))
+                try:
+                    running.wait(0.2)
+                except subprocess.TimeoutExpired:
+                    continue
+        finally:
+            if running.poll() is None:
+                running.terminate()
+                running.wait()
+    seconds = time.perf_counter() - start
+    if running.returncode:
+        sys.exit(f"{name} failed:\n{log.read_text()}")
+    print(f"  {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+    return Stage(name, images, seconds, peak, log.read_text())
+
+
+def command(name: str, *words: object) -> list[object]:
+    """One of the package's commands, of this checkout or installation."""
+    code = f"import sys; from pyalexnet import cli; sys.exit(cli.{name}())"
+    return [sys.executable, "-c", code, *words]
+
+
+def counts(images: int) -> tuple[int, int]:
+    """How many training and validation images a class has."""
+    each = images // CLASSES
+    val = max(1, each // 10)
+    return each - val, val
+
+
+def make(folder: Path, images: int) -> None:
+    """Write the archives."""
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    from imagenet_files import write_imagenet  # type: ignore[import-not-found]
+
+    train, val = counts(images)
+    write_imagenet(folder, classes=CLASSES, train=train, val=val, size=SOURCE)
+
+
+def rehearse(folder: Path, images: int, workers: int) -> list[Stage]:
+    """Go the whole road with so many images."""
+    folder.mkdir()
+    print(f"{images:,} images", file=sys.stderr, flush=True)
+    (folder / "net.json").write_text(NET.to_json())
+    stages = []
+
+    def stage(name: str, count: int, words: Sequence[object]) -> None:
+        stages.append(run(name, count, words, folder))
+
+    making = [sys.executable, Path(__file__).resolve(), "--make", "archives", "--images", images]
+    stage("make the archives", images, making)
+    train, val = (CLASSES * count for count in counts(images))
+    sources = ["--train=archives/ILSVRC2012_img_train.tar", "--val=archives/ILSVRC2012_img_val.tar"]
+    sources += ["--devkit=archives/ILSVRC2012_devkit_t12.tar.gz", f"--workers={workers}"]
+    small = [f"--size={STORED}", f"--shard-images={SHARD}"]
+    for form in ("jpeg", "raw"):
+        where = [f"--output={form}", f"--format={form}"]
+        stage(f"prepare, {form}", images, command("prepare", *sources, *small, *where))
+    stage("verify, jpeg", images, command("prepare", "--output=jpeg", "--verify"))
+    for form in ("jpeg", "raw"):
+        what = ["--net=net.json", f"--data=imagenet:{form}", f"--output=run-{form}"]
+        how = [
+            "--epochs=1",
+            "--rate=0.02",
+            "--devices=host",
+            f"--workers={workers}",
+            "--no-magnitudes",
+        ]
+        stage(f"train an epoch, {form}", train, command("train", *what, *how))
+    for views, of in (("centre", "one view"), ("ten", "ten views")):
+        what = ["run-jpeg/last.safetensors", f"--views={views}", "--devices=host"]
+        files = ["--predictions=val.csv", "--submission=val.txt"]
+        words = command("evaluate", *what, *files, f"--workers={workers}")
+        stage(f"evaluate by {of}, jpeg", val, words)
+    return stages
+
+
+def report(tenth: list[Stage], whole: list[Stage]) -> None:
+    """Print the table of the stages."""
+    print("| Stage | images | time | images/s | peak memory | with a tenth of the images | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for small, large in zip(tenth, whole, strict=True):
+        print(
+            f"| {large.name} | {large.images:,} | {large.seconds:.1f} s | "
+            f"{large.images / large.seconds:,.0f} | {large.memory / 1e6:,.0f} MB | "
+            f"{small.memory / 1e6:,.0f} MB | {large.memory / small.memory:.2f} |"
+        )
+    for name, stage in (("training", whole[-3]), ("evaluation", whole[-1])):
+        [*_, line] = [line for line in stage.printed.splitlines() if "loss" in line]
+        print(f"{name}: {line}")
+
+
+def real_rates(folder: Path, workers: int) -> tuple[float, float, float]:
+    """Images/s prepared, decoded from what was prepared, and trained, at ImageNet's sizes."""
+    source, val = folder / "photographs", folder / "val"
+    loading.write_jpegs(source, REAL)
+    for path in sorted(source.glob("*/*.jpg")):
+        for copy in range(1, NAMES):
+            os.link(path, path.with_name(f"{path.stem}-{copy}.jpg"))
+    for name in loading.CLASSES:
+        (val / name).mkdir(parents=True)
+        first = min((source / name).iterdir())
+        os.link(first, val / name / first.name)
+    words = [f"--train={source}", f"--val={val}", f"--workers={workers}", "--output=real"]
+    count = REAL * NAMES
+    prepared = run(
+        "prepare, 500×375", count, command("prepare", *words, "--shard-images=512"), folder
+    )
+    split = open_imagenet(folder / "real").train
+    with data.Loader(split, 128, seed=0, workers=workers) as loader:
+        [decoding], _ = alternate.medians([loading.ours(loader)], 3)
+    [training], _ = alternate.medians([step.our_step("host", 128)], 3)
+    return count / prepared.seconds, count / decoding, 128 / training
+
+
+def forecast(prepared: float, decoded: float, trained: float, cores: int) -> None:
+    """Print what ImageNet would take."""
+    images = IMAGENET * EPOCHS
+    each = decoded / cores
+    print(
+        f"At ImageNet's sizes ({REAL} drawn JPEGs of 500×375, each {NAMES} times): prepared "
+        f"{prepared:,.0f} images/s; the prepared JPEGs of 256×256 decoded {decoded:,.0f} images/s, "
+        f"{each:,.0f} a core; the paper's net trained {trained:.1f} images/s."
+    )
+    days = [images / rate / 86400 for rate in (trained, decoded)]
+    print(
+        f"{IMAGENET:,} images × {EPOCHS} epochs, without validation, at these rates: "
+        f"{days[0]:.1f} days of steps and, on the same cores, {days[1]:.1f} days of decoding (none "
+        f"with raw shards), {sum(days):.1f} days in all; "
+        f"{'the steps' if days[0] > days[1] else 'decoding'} bound it. Preparing takes "
+        f"{IMAGENET / prepared / 60:.0f} minutes."
+    )
+    print(
+        f"By arithmetic; not run on a GPU: at an H100's floor for fp32, {H100_FLOOR:,} images/s, "
+        f"{images / H100_FLOOR / 3600:.1f} hours; keeping it busy takes {H100_FLOOR / each:.0f} "
+        f"such cores decoding JPEGs, or raw shards read at {H100_FLOOR * 256 * 256 * 3 / 1e9:.2f} "
+        f"GB/s."
+    )
+
+
+def check_space(folder: Path, images: int) -> None:
+    """Exit unless there is room for images, archives and shards of both runs."""
+    each = STORED * STORED * 3 + 3 * SOURCE[1] ** 2 // 2  # raw; three JPEGs, generously
+    needed = 11 * images * each // 10 + REAL * 2**19
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        sys.exit(f"{folder}: {free / 1e9:.1f} GB free; expected {needed / 1e9:.1f} GB (--folder)")
+
+
+def main() -> None:
+    """Runs the benchmark that the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--images", type=int, default=100_000, help="(default: 100,000)")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="(default: all cores)")
+    parser.add_argument("--folder", help="where to put them for the time (default: the system's)")
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.make:
+        return make(args.make, args.images)
+    if args.images % (10 * CLASSES) or args.images < 20 * CLASSES:
+        parser.error(f"images is {args.images}; expected a multiple of 10,000 from 20,000 on")
+    print(f"{alternate.machine(args.workers)}; Pillow {PIL.__version__}")
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        check_space(folder, args.images)
+        tenth = rehearse(folder / "tenth", args.images // 10, args.workers)
+        whole = rehearse(folder / "whole", args.images, args.workers)
+        report(tenth, whole)
+        rates = real_rates(folder, args.workers)
+    forecast(*rates, min(args.workers, usable_cores()))
+
+
+if __name__ == "__main__":
+    main()
