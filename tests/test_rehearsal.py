@@ -87,7 +87,8 @@ class Road:
     ----------
     folder : Path
         Has `jpeg` and `raw`, prepared; `runs/whole`, trained in one go, `runs/resumed`, with an
-        interruption, and `runs/other`, by another seed; `early.safetensors`, of the interruption.
+        interruption, and `runs/other`, from another seed and with the paper's colour noise;
+        `early.safetensors`, of the interruption.
     mini : Miniature
     printed : dict of str to str
     """
@@ -135,7 +136,8 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     shutil.copy(folder / "runs/resumed/last.safetensors", folder / "early.safetensors")
     [advice] = re.findall(r"go on with: pyalexnet-train (.*)", printed["resumed"])
     printed["resumed"] = run(folder, "train", *advice.split())
-    train("other", "--seed=1", data="raw")
+    # As the paper's recipe but for what the images' number and size ask for.
+    train("other", "--seed=1", "--recipe=paper", f"--image-size={STORED}", data="raw")
 
     best = ["runs/whole/best.safetensors", "runs/other/best.safetensors"]
     for name, words in (
