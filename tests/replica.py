@@ -2,7 +2,7 @@
 
     mpirun -n R python replica.py FOLDER OUTPUT [ACCIDENT RANK STEP] [OPTION=VALUE …]
 
-The accident happens to one replica after a step; RANK -1: to all.
+The accident happens to one replica after a step; RANK -1: to all. Values are JSON.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ def main() -> int:
         given = {"output": str(path / output)} | options
     else:
         given = tiny.options(path) | {"output": str(path / output)} | options
-    cli._train = functools.partial(run, on_step)  # type: ignore[assignment]
-    sys.argv = ["pyalexnet-train"]
-    return cli._run(cli._train_parser(), cli._train, given)
+    return cli._run(cli._train_parser(), functools.partial(run, on_step), given)
 
 
 def run(on_step: Callable[[int], None], options: dict[str, Any]) -> int:

@@ -472,14 +472,18 @@ def test_without_a_launcher_mpi4py_is_not_imported(tmp_path: Path) -> None:
     )
 
 
-def test_help_and_wrong_arguments_are_printed_once(tmp_path: Path) -> None:
+def test_wrong_arguments_are_said_once(tmp_path: Path) -> None:
     code = "import sys; from pyalexnet.cli import train; sys.exit(train(sys.argv[1:]))"
     command = [mpirun(), "-n", "2", sys.executable, "-c", code]
-    done = subprocess.run(
-        [*command, "--batch=x"], capture_output=True, text=True, timeout=SECONDS, cwd=tmp_path
-    )
-    assert done.returncode == 2
-    assert done.stderr.count("invalid int value: 'x'") == 1
+    for wrong, message in (
+        ("--batch=x", "invalid int value: 'x'"),
+        ("--evaluate-only", "evaluate-only is for one process"),
+    ):
+        done = subprocess.run(
+            [*command, wrong], capture_output=True, text=True, timeout=SECONDS, cwd=tmp_path
+        )
+        assert done.returncode == 2
+        assert done.stderr.count(message) == 1
 
 
 def test_the_traffic_in_the_documentation_is_what_the_script_computes() -> None:
