@@ -33,10 +33,11 @@ import loading
 import PIL
 import step
 
-from pyalexnet import data
+from pyalexnet import data, nets
 from pyalexnet.data.loader import usable_cores
 from pyalexnet.data.shards import open_imagenet
 from pyalexnet.layers import LRN, Conv, Dropout, Linear, MaxPool
+from pyalexnet.model import Model
 from pyalexnet.nets import Net
 
 CLASSES = 1000
@@ -214,7 +215,7 @@ def real_rates(folder: Path, workers: int) -> tuple[float, float, float]:
     split = open_imagenet(folder / "real").train
     with data.Loader(split, 128, seed=0, workers=workers) as loader:
         [decoding], _ = alternate.medians([loading.ours(loader)], 3)
-    [training], _ = alternate.medians([step.our_step("host", 128)], 3)
+    [training], _ = alternate.medians([step.steps(Model(nets.alexnet(), "host", 128), 128)], 3)
     return count / prepared.seconds, count / decoding, 128 / training
 
 

@@ -27,9 +27,8 @@ FORWARD_MACS = 724.4e6  # of one image; a step is three times that less conv1's 
 STEP_FLOP = 2 * (3 * FORWARD_MACS - 105.4e6)
 
 
-def our_step(device: str, batch: int) -> Callable[[], None]:
-    """A function that runs one step with this package."""
-    model = Model(nets.alexnet(), device, batch)
+def steps(model: Model, batch: int) -> Callable[[], None]:
+    """A function that runs one training step of a model of this package."""
     optimizer = SGD(model)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, 224, 224, 3), np.uint8)
@@ -85,7 +84,7 @@ def peak_memory(way: str, args: argparse.Namespace) -> float:
 def run_alone(args: argparse.Namespace) -> None:
     """Prints this process's peak memory in GB after two steps of the way that --alone names."""
     if args.alone == "ours":
-        run = our_step(args.device, args.batch)
+        run = steps(Model(nets.alexnet(), args.device, args.batch), args.batch)
     else:
         run = torch_step(args.device, args.batch, args.channels_last)
     for _ in range(2):
@@ -115,7 +114,7 @@ def main() -> None:
     if args.device == "host":
         torch.set_num_threads(devices.get("host").lib.threads())
     ways = [
-        our_step(args.device, args.batch),
+        steps(Model(nets.alexnet(), args.device, args.batch), args.batch),
         torch_step(args.device, args.batch, args.channels_last),
     ]
     (ours, peers), ratio = alternate.medians(ways, args.runs)

@@ -10,34 +10,13 @@ its cores, so that the ratio tells what the split costs; on two GPUs, what it ga
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 import alternate
-import numpy as np
+from step import steps
 
 from pyalexnet import device as devices
 from pyalexnet import nets
 from pyalexnet.model import Model
-from pyalexnet.optim import SGD
-
-
-def steps(model: Model, batch: int) -> Callable[[], None]:
-    """A function that runs one training step."""
-    optimizer = SGD(model)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch, 224, 224, 3), np.uint8)
-    labels = rng.integers(0, 1000, batch, np.int32)
-    crops = np.zeros((batch, 3), np.int32)
-    step = 0
-
-    def run() -> None:
-        nonlocal step
-        model.train_step(images, labels, crops, seed=0, step=step)
-        optimizer.step()
-        model.synchronize()
-        step += 1
-
-    return run
 
 
 def print_memory(model: Model) -> None:
