@@ -368,7 +368,10 @@ def _train_parser() -> argparse.ArgumentParser:
         "pyalexnet/recipes.toml) or from a table of your own file (FILE.toml:NAME, or FILE.toml "
         "that has one); options given here go before the recipe's",
     )
-    add("--net", help=f"{', '.join(nets.NAMES)} or a .json file (default: small)")
+    add(
+        "--net",
+        help=f"{', '.join(nets.NAMES)} or a .json file (default: alexnet for ImageNet, else small)",
+    )
     add("--data", help=f"{_DATA} (default: shapes)")
     add(
         "--image-size",

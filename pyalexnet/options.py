@@ -24,8 +24,9 @@ class Options:
 
     Attributes
     ----------
-    net : str
-        One of `nets.NAMES`, or a JSON file. "small" takes the images' size.
+    net : str, optional
+        One of `nets.NAMES`, or a JSON file. "small" takes the images' size. By default "alexnet"
+        for ImageNet, else "small".
     data : str
         As `data.open_dataset` takes it.
     image_size : int, optional
@@ -64,7 +65,7 @@ class Options:
         What to show: how epochs go on; mean |w| and |Δw| after each.
     """
 
-    net: str = "small"
+    net: str | None = None
     data: str = "shapes"
     image_size: int | None = None
     devices: str = "auto"
@@ -124,17 +125,22 @@ class Options:
         if self.schedule is not None:
             optim.schedule(self.schedule)
 
+    @property
+    def net_name(self) -> str:
+        """`net`, or which one it is by default."""
+        return self.net or ("alexnet" if self.data.startswith("imagenet:") else "small")
+
     def folder(self) -> Path:
         """The run's folder, by default one named after data and net."""
         if self.output is not None:
             return Path(self.output).expanduser()
         source, _, place = self.data.partition(":")
         name = Path(place).expanduser().resolve().name if source == "folder" else source
-        return Path("runs") / f"{name}-{Path(self.net).stem}"
+        return Path("runs") / f"{name}-{Path(self.net_name).stem}"
 
     def stored_size(self) -> int | None:
         """The image size to open the data with."""
-        if self.image_size is None and self.net == "small" and self.data.startswith("folder:"):
+        if self.image_size is None and self.net_name == "small" and self.data.startswith("folder:"):
             return _SMALL_STORED
         return self.image_size
 
@@ -151,9 +157,10 @@ class Options:
                 f"colour-noise is {self.colour_noise:g}, but the images of {self.data} have "
                 f"{dataset.train.shape[2]} channels; expected 3"
             )
-        small = self.net == "small"
+        small = self.net_name == "small"
         room = min(dataset.train.shape[0] - net.input[1], dataset.train.shape[1] - net.input[2])
         decided: dict[str, Any] = {
+            "net": self.net_name,
             "epochs": 7 if small else 90,
             "rate": 0.02 if small else 0.01,
             "schedule": "epochs:6" if small else "stall:5",
@@ -175,23 +182,25 @@ class Options:
         """
         rows, columns, channels = dataset.train.shape
         classes = len(dataset.classes)
-        if self.net == "small":
+        if self.net_name == "small":
             net = nets.get("small", input=(channels, rows, columns), classes=classes)
         else:
-            net = nets.get(self.net, classes=classes if self.net in nets.NAMES else None)
+            net = nets.get(self.net_name, classes=classes if self.net_name in nets.NAMES else None)
         for what, of_net, of_data in (
             ("channels", net.input[0], channels),
             ("classes", net.classes, classes),
         ):
             if of_net != of_data:
                 raise UserError(
-                    f"net {self.net} has {of_net} {what}, but the images of {self.data} have "
+                    f"net {self.net_name} has {of_net} {what}, but the images of {self.data} have "
                     f"{of_data}; expected the same"
                 )
         if self.dropout is None:
             return net
         if not any(isinstance(layer, Dropout) for layer in net.layers):
-            raise UserError(f"dropout is {self.dropout}, but net {self.net} has no dropout layer")
+            raise UserError(
+                f"dropout is {self.dropout}, but net {self.net_name} has no dropout layer"
+            )
         layers = (
             dataclasses.replace(layer, p=self.dropout) if isinstance(layer, Dropout) else layer
             for layer in net.layers

@@ -389,6 +389,7 @@ def test_default_folder_is_named_after_data_and_net() -> None:
         ({}, "runs/shapes-small"),
         ({"data": "fashion-mnist:/usr/share/x"}, "runs/fashion-mnist-small"),
         ({"data": "folder:/a/flowers/", "net": "nets/mine.json"}, "runs/flowers-mine"),
+        ({"data": "imagenet:/a/prepared"}, "runs/imagenet-alexnet"),
     ):
         assert trainer.Options(**given).folder() == Path(expected)
 
