@@ -466,6 +466,7 @@ def test_without_a_launcher_mpi4py_is_not_imported(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],
         env=os.environ | {"PYTHONPATH": path},
+        cwd=tmp_path,
         check=True,
         timeout=SECONDS,
         stdout=subprocess.DEVNULL,
