@@ -62,10 +62,7 @@ def main() -> None:
         f"The trick sends less than plain data parallel up to "
         f"{2 * full / crossing:,.0f} images in the whole batch.\n"
     )
-    print(
-        "| GPUs | images a step | data parallel | one weird trick "
-        f"| the trick in groups of {GROUP} |"
-    )
+    print(f"| GPUs | images a step | data parallel | one weird trick | in groups of {GROUP} |")
     print("|---:|---:|---:|---:|---:|")
     for gpus in GPUS:
         for batch in sorted({1024, 128 * gpus}):

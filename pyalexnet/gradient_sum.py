@@ -7,6 +7,7 @@ those of GPUs, `device.NcclSum`.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -18,6 +19,8 @@ from pyalexnet.device import Array
 if TYPE_CHECKING:
     from pyalexnet.model import Model
     from pyalexnet.towers import Arena
+
+_IDLE_SECONDS = 5e-5  # between two looks whether sums are done
 
 #: Bytes of a slice, at least: far more than a message costs whatever its size.
 SLICE_BYTES = 1 << 20
@@ -90,7 +93,9 @@ class HostSum:
             self._requests.clear()
 
     def finish(self) -> None:
-        self._mpi.Request.Waitall(self._requests)
+        # A wait of MPI's would keep the core busy, which loaders and other replicas may need.
+        while self._requests and not self._mpi.Request.Testall(self._requests):
+            time.sleep(_IDLE_SECONDS)
         self._requests.clear()
 
 
