@@ -213,7 +213,7 @@ def _summary(options: dict[str, Any]) -> int:
 def _evaluate_run(options: dict[str, Any]) -> int:
     from pyalexnet.evaluate import evaluate as run
     from pyalexnet.options import Options
-    from pyalexnet.train import BEST, LAST
+    from pyalexnet.run_folder import BEST, LAST
 
     with join() as job:
         if job.size > 1:

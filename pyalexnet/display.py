@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -77,6 +77,30 @@ class Display:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    def epoch(self, record: Mapping[str, Any], epochs: int) -> None:
+        """Prints what an epoch has come to: its line of `metrics.Metrics`; of so many epochs."""
+
+        def errors(part: str) -> str:
+            return (
+                f"loss {record[f'{part}_loss']:.4f}, top-1 {100 * record[f'{part}_top1']:.2f} %, "
+                f"top-5 {100 * record[f'{part}_top5']:.2f} %"
+            )
+
+        left = (epochs - record["epoch"]) * record["seconds"]
+        skipped = f", {record['skipped']} images skipped" if record["skipped"] else ""
+        self.line(
+            f"epoch {record['epoch']}/{epochs}  training {errors('train')}; "
+            f"validation {errors('val')}; rate {record['rate']:g}, "
+            f"{record['images_per_second']:,.0f} images/s, {duration(record['seconds'])}, "
+            f"{100 * record['waited_share']:.0f} % of it waiting for images{skipped}"
+            + (f", {duration(left)} left" if left else "")
+        )
+
+    def magnitudes(self, by_parameter: Mapping[str, tuple[float, float]]) -> None:
+        """Prints mean |w| and mean |Δw| of each parameter."""
+        for name, (size, change) in by_parameter.items():
+            self.line(f"  {name:<14} mean |w| {size:.3e}  mean |Δw| {change:.3e}")
 
 
 def duration(seconds: float) -> str:

@@ -10,15 +10,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
-import signal
-import tempfile
-import threading
 import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -29,14 +25,14 @@ from pyalexnet.checkpoint import Checkpoint, Floats, Progress
 from pyalexnet.data.augmentation import colour_shifts, random_crops
 from pyalexnet.data.split import Colour
 from pyalexnet.device import HostArray
-from pyalexnet.display import Display, duration
+from pyalexnet.display import Display
 from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.evaluate import check_data, open_data, open_devices, validate
+from pyalexnet.interruption import Interruption
 from pyalexnet.model import Model, Totals
 from pyalexnet.options import Options
 from pyalexnet.replicas import Alone, join
-
-LAST, BEST = "last.safetensors", "best.safetensors"
+from pyalexnet.run_folder import BEST, LAST, begin, clear
 
 _LOOK_STEPS, _LOOK_SECONDS = 32, 1.0  # at most between two looks at the loss, which wait for a GPU
 
@@ -102,80 +98,13 @@ def train(
     folder = Options(**given).folder()
     with join() as job:
         # The folder is the first replica's, who may be the only one to have it.
-        options, checkpoint = job.once(lambda: _begin(folder, given, resume, overwrite))
+        options, checkpoint = job.once(lambda: begin(folder, given, resume, overwrite))
         trainer = job.together(lambda: Trainer(options, folder, checkpoint, given, job))
         trainer.prepare(checkpoint)
         if overwrite:
-            job.once(lambda: _clear(folder))
+            job.once(lambda: clear(folder))
         with Interruption() as interruption:
             return trainer.run(interruption, on_step or (lambda step: None))
-
-
-def _begin(
-    folder: Path, given: dict[str, Any], resume: bool, overwrite: bool
-) -> tuple[Options, Checkpoint | None]:
-    """The options, and the checkpoint to go on from."""
-    options, checkpoint = Options(**given), None
-    if resume:
-        checkpoint = checkpoints.load(folder / LAST)
-        options = _resumed_options(checkpoint, given, folder / LAST)
-    options.check()
-    _check_folder(folder, may_hold_run=resume or overwrite)
-    return options, checkpoint
-
-
-def _clear(folder: Path) -> None:
-    for name in (LAST, BEST, metrics.LINES, metrics.CURVE):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _resumed_options(checkpoint: Checkpoint, given: dict[str, Any], path: Path) -> Options:
-    known = {field.name for field in dataclasses.fields(Options)}
-    recorded = {name: value for name, value in checkpoint.options.items() if name in known}
-    for name in ("batch", "seed"):  # a step would be another
-        if given.get(name, recorded[name]) != recorded[name]:
-            raise CheckpointError(
-                f"{path}: a run with {name} {recorded[name]}; it cannot go on with {given[name]}"
-            )
-    return Options(**recorded | given)
-
-
-def _check_folder(folder: Path, *, may_hold_run: bool) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"output folder {folder}: cannot be written: {error.strerror}") from error
-    held = [n for n in (LAST, BEST, metrics.LINES) if (folder / n).exists()]
-    if held and not may_hold_run:
-        raise UserError(
-            f"output folder {folder}: has {', '.join(held)} of a previous run; go on with it by "
-            "--resume, replace it by --overwrite, or choose another --output"
-        )
-
-
-class Interruption:
-    """SIGINT and SIGTERM as a wish, granted at the end of a step; a second one acts at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._request)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
-
-    def _request(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        self.__exit__()
 
 
 class Trainer:
@@ -519,7 +448,9 @@ class Trainer:
         self.schedule.after_epoch(progress.epoch + 1, validation.top1)
         self.sgd.factor = self.schedule.factor
         progress.schedule = self.schedule.state()
-        self._print_epoch(record)
+        self.display.epoch(record, self.epochs)
+        if self.options.magnitudes:
+            self.display.magnitudes(self.model.magnitudes())
         progress.epoch, progress.position = progress.epoch + 1, 0
         progress.seconds, progress.waited, progress.totals = 0.0, 0.0, [0.0] * 4
         # The line comes first: a resumed run removes one that is too many, but could not add one.
@@ -589,26 +520,6 @@ class Trainer:
         line(f"output  {self.folder}")
         if progress.step:
             line(f"resumed after step {progress.step:,}, epoch {progress.epoch} of {self.epochs}")
-
-    def _print_epoch(self, record: dict[str, Any]) -> None:
-        def errors(part: str) -> str:
-            return (
-                f"loss {record[f'{part}_loss']:.4f}, top-1 {100 * record[f'{part}_top1']:.2f} %, "
-                f"top-5 {100 * record[f'{part}_top5']:.2f} %"
-            )
-
-        left = (self.epochs - record["epoch"]) * record["seconds"]
-        skipped = f", {record['skipped']} images skipped" if record["skipped"] else ""
-        self.display.line(
-            f"epoch {record['epoch']}/{self.epochs}  training {errors('train')}; "
-            f"validation {errors('val')}; rate {record['rate']:g}, "
-            f"{record['images_per_second']:,.0f} images/s, {duration(record['seconds'])}, "
-            f"{100 * record['waited_share']:.0f} % of it waiting for images{skipped}"
-            + (f", {duration(left)} left" if left else "")
-        )
-        if self.options.magnitudes:
-            for name, (size, change) in self.model.magnitudes().items():
-                self.display.line(f"  {name:<14} mean |w| {size:.3e}  mean |Δw| {change:.3e}")
 
     def _conclude(self) -> None:
         best = self.progress.best
