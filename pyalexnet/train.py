@@ -14,6 +14,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -449,17 +450,15 @@ class Trainer:
         self.sgd.factor = self.schedule.factor
         progress.schedule = self.schedule.state()
         self.display.epoch(record, self.epochs)
-        if self.options.magnitudes:
+        if self.options.magnitudes and self.job.rank == 0:  # who alone prints
             self.display.magnitudes(self.model.magnitudes())
         progress.epoch, progress.position = progress.epoch + 1, 0
         progress.seconds, progress.waited, progress.totals = 0.0, 0.0, [0.0] * 4
         # The line comes first: a resumed run removes one that is too many, but could not add one.
         self.job.once(lambda: self.metrics.add(record))
-        self._save(LAST)
-        if is_best:
-            self._save(BEST)
+        self._save(LAST, *([BEST] if is_best else []))
 
-    def _save(self, name: str) -> None:
+    def _save(self, *names: str) -> None:
         weights, momenta = self.model.state(), self.model.momenta_state()
         if not all(np.isfinite(array).all() for array in (*weights.values(), *momenta.values())):
             self.job.fail(self._diverged())
@@ -479,7 +478,8 @@ class Trainer:
             progress=self.progress,
             options=dataclasses.asdict(self.options),
         )
-        self.job.once(lambda: checkpoint.save(self.folder / name))
+        for name in names:
+            self.job.once(partial(checkpoint.save, self.folder / name))
 
     def _diverged(self) -> Diverged:
         last = self.folder / LAST
