@@ -511,10 +511,7 @@ class Exchange(Layer):
 
     def part(self, whole: Array, tower: int) -> Array:
         """A tower's part of what it takes; all of what it does not take."""
-        if not self.takes:
-            return whole
-        size = whole.shape[0] // 2
-        return whole[tower * size : (tower + 1) * size]
+        return _half(whole, tower) if self.takes else whole
 
     def forward(self, slot: Slot, run: Pass) -> None:
         # x is its own part of y.
@@ -531,9 +528,7 @@ class Exchange(Layer):
         own = self.part(_dy(slot), slot.tower) if self.takes else None
         if self.gives:
             # The other tower's part of y in which x is has its gradient in the other tower's dy.
-            theirs = _dy(slot.peer)
-            size = theirs.shape[0] // 2
-            theirs = theirs[slot.tower * size : (slot.tower + 1) * size]
+            theirs = _half(_dy(slot.peer), slot.tower)
             received = slot.dx if own is None else slot.received
             assert received is not None
             after = (slot.dy_ready, slot.peer.dy_ready)
@@ -554,6 +549,12 @@ KINDS: dict[str, type[Layer]] = {
 def _dy(slot: Slot) -> Array:
     assert slot.dy is not None
     return slot.dy
+
+
+def _half(whole: Array, tower: int) -> Array:
+    """The first or the second half of the channels or features: a view."""
+    size = whole.shape[0] // 2
+    return whole[tower * size : (tower + 1) * size]
 
 
 def _flat(array: Array) -> Array:
