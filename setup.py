@@ -11,6 +11,10 @@ PYALEXNET_CUDA_ARCHS
 PYALEXNET_HOST_ARCH
     ``native`` (the default), ``avx512``, ``avx2``, ``portable`` or a value of the compiler's
     -march.
+PYALEXNET_VECTORS
+    ``native`` (the default), or ``loops``: the host's kernels compute with a GPU's vectors.
+PYALEXNET_TEST_BUILD
+    ``1`` adds ``_host.selftest``, kernels that test the host's execution model.
 PYALEXNET_SANITIZE
     Sanitizers for the host's module, like ``address,undefined``.
 PYALEXNET_WERROR
@@ -38,8 +42,8 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, OptionError, PlatformError
 
 ROOT = Path(__file__).resolve().parent
-OPTIONS = ("CUDA_ARCHS", "HOST_ARCH", "SANITIZE", "WERROR")
-DEFAULTS = {"HOST_ARCH": "native"}
+OPTIONS = ("CUDA_ARCHS", "HOST_ARCH", "VECTORS", "TEST_BUILD", "SANITIZE", "WERROR")
+DEFAULTS = {"HOST_ARCH": "native", "VECTORS": "native"}
 COMPILER_VARIABLES = ("CXX", "CXXFLAGS", "LDFLAGS", "CUDAFLAGS", "CUDAHOSTCXX")
 COMPILERS = ("c++", "g++", "clang++")  # CMake's candidates
 OLDEST_CMAKE = (3, 20)

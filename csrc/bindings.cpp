@@ -10,9 +10,11 @@
 
 #include "kernels.hpp"
 #if !defined(PYALEXNET_CUDA)
-#include "simt/selftest.hpp"
 #include "simt/simt.cuh"
 #include "simt/thread_pool.hpp"
+#endif
+#if defined(PYALEXNET_TEST_BUILD)
+#include "simt/selftest.hpp"
 #endif
 
 namespace py = pybind11;
@@ -436,14 +438,21 @@ void bind_execution(py::module_& m) {
   });
   m.def("set_threads", &simt::set_threads);
   m.def("threads", &simt::threads);
-  m.def("test_prefix_sum", &simt::test_prefix_sum);
-  m.def("test_warp", &simt::test_warp);
-  m.def("test_indices", &simt::test_indices);
-  m.def("test_atomics", &simt::test_atomics);
-  m.def("test_missing_barrier", &simt::test_missing_barrier);
-  m.def("test_deadlock", &simt::test_deadlock);
-  m.def("test_unwritten", &simt::test_unwritten);
-  m.def("test_launch", &simt::test_launch);
+}
+#endif
+
+#if defined(PYALEXNET_TEST_BUILD)
+void bind_selftest(py::module_ m) {
+  using namespace simt::selftest;
+  m.def("prefix_sum", &prefix_sum);
+  m.def("warp", &warp);
+  m.def("indices", &indices);
+  m.def("atomics", &atomics);
+  m.def("missing_barrier", &missing_barrier);
+  m.def("copies", &copies);
+  m.def("deadlock", &deadlock);
+  m.def("unwritten", &unwritten);
+  m.def("launch", &empty_launch);
 }
 #endif
 
@@ -459,6 +468,9 @@ PYBIND11_MODULE(_cuda, m) {
 PYBIND11_MODULE(_host, m) {
   m.attr("TARGET") = "host";
   pyalexnet::bind_execution(m);
+#endif
+#if defined(PYALEXNET_TEST_BUILD)
+  pyalexnet::bind_selftest(m.def_submodule("selftest", "Kernels that test the host's execution model."));
 #endif
   m.attr("IMAGES_MULTIPLE") = pyalexnet::images_multiple();
   m.def("build_info", &pyalexnet::build_info);

@@ -23,6 +23,9 @@ std::map<std::string, std::string> build_info() {
   info["compiler"] = "gcc " __VERSION__;
 #endif
   info["vector"] = std::to_string(kImagesMultiple) + " floats";
+#if defined(PYALEXNET_GPU_VECTORS)
+  info["vector"] += ", as on a GPU";
+#endif
 #if defined(__CUDACC__)
   info["nvcc"] =
       std::to_string(__CUDACC_VER_MAJOR__) + "." + std::to_string(__CUDACC_VER_MINOR__) + "." + std::to_string(__CUDACC_VER_BUILD__);

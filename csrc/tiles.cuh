@@ -5,8 +5,10 @@
 
 namespace pyalexnet {
 
-/// Widest native vector of the host build, in floats.
-#if defined(__AVX512F__)
+/// Width of the host build's vectors, in floats: its widest native one, or a GPU's.
+#if defined(PYALEXNET_GPU_VECTORS)
+constexpr int kHostVec = 4;
+#elif defined(__AVX512F__)
 constexpr int kHostVec = 16;
 #elif defined(__AVX__)
 constexpr int kHostVec = 8;

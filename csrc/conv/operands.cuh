@@ -154,7 +154,7 @@ class FiltersByChannel {
         aligned_(filters_are_aligned<Tile>(s)) {}
   __device__ void select(int group) { w_ += group * filters_; }
   /// Past the last channel its weights are read again: those rows of the product are not stored.
-  __device__ Entry entry(int row) const { return std::int64_t{simt::least(row, channels_ - 1)} * taps_ * per_tap_; }
+  __device__ Entry entry(int row) const { return std::int64_t{simt::min(row, channels_ - 1)} * taps_ * per_tap_; }
   __device__ __forceinline__ Step step(int k) const {
     int filter;
     const int tap = by_filters_.split(k, filter);
@@ -237,7 +237,7 @@ class GradientByFilter {
   GradientByFilter(const float* dy, const ConvShape& s) : dy_(dy), per_filter_(std::int64_t{s.P} * s.Q * s.N), filters_(s.K / s.G) {}
   __device__ void select(int group) { dy_ += group * filters_ * per_filter_; }
   /// Past the last filter its gradient is read again: those columns of the product are not stored.
-  __device__ Entry entry(int column) const { return simt::least(column, filters_ - 1) * per_filter_; }
+  __device__ Entry entry(int column) const { return simt::min(column, filters_ - 1) * per_filter_; }
   __device__ __forceinline__ Step step(int k) const { return k; }
   __device__ __forceinline__ Source source(Entry entry, Step k) const { return {dy_ + entry + k, 0, true}; }
   /// A filter's gradient is contiguous from end to end.

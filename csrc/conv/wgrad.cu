@@ -14,7 +14,7 @@ Reduction split_reduction(const ConvShape& s) {
   const int phases = simt::ceil_div(length, Tile::kDepth);
   constexpr int kShortestPiece = 4;  // phases: below that, adding the pieces costs more than the parallelism brings
   const auto wanted = static_cast<int>(simt::ceil_div<std::int64_t>(Tile::kSplitTarget, tiles));
-  const int splits = simt::least(wanted, simt::ceil_div(phases, kShortestPiece));
+  const int splits = simt::min(wanted, simt::ceil_div(phases, kShortestPiece));
   const int chunk = simt::ceil_div(phases, splits) * Tile::kDepth;
   return {length, chunk, simt::ceil_div(length, chunk)};
 }
@@ -27,7 +27,7 @@ template <class Target>
 __global__ void __launch_bounds__(Target::kThreads) add_pieces_kernel(float* dw, const float* pieces, std::int64_t elements, int splits) {
   constexpr int kPerBlock = Target::kThreads * Target::kVec * Target::kVecsPerThread;
   const std::int64_t begin = std::int64_t{blockIdx.x} * kPerBlock;
-  const std::int64_t end = simt::least(elements, begin + kPerBlock);
+  const std::int64_t end = simt::min(elements, begin + kPerBlock);
   for (std::int64_t i = begin + threadIdx.x; i < end; i += Target::kThreads) {
     float sum = pieces[i];
     for (int piece = 1; piece < splits; ++piece) sum += pieces[piece * elements + i];

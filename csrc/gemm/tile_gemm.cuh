@@ -75,7 +75,7 @@ class Stager {
   __device__ Stager(const Operand& operand, int origin, int extent, int k_end, void* table)
       : operand_(operand), table_(static_cast<typename Operand::Entry*>(table)), k_end_(k_end) {
     // Fat threads skip what lies outside the matrix, so there is no need to stage it.
-    used_ = Tile::kSkipsEdges ? simt::least(kOuter, simt::round_up(extent - origin, kEdge)) : kOuter;
+    used_ = Tile::kSkipsEdges ? simt::min(kOuter, simt::round_up(extent - origin, kEdge)) : kOuter;
     constexpr int kOuterPerEntry = Operand::kTransposed ? 1 : kVec;
     for (int i = threadIdx.x; i < kEntries; i += Tile::kThreads) table_[i] = operand_.entry(origin + i * kOuterPerEntry);
   }
@@ -159,12 +159,12 @@ class Stager {
 
   /// CPU: a thread takes whole rows, in runs of vectors that share one test and follow each other in memory.
   __device__ __forceinline__ void stage_runs(float* buffer, int k0) {
-    const int depth = simt::least(Tile::kDepth, k_end_ - k0), vectors = simt::ceil_div(used_, kVec);
+    const int depth = simt::min(Tile::kDepth, k_end_ - k0), vectors = simt::ceil_div(used_, kVec);
     for (int d = threadIdx.x; d < depth; d += Tile::kThreads) {
       const typename Operand::Step step = operand_.step(k0 + d);
       for (int v = 0; v < vectors;) {
         const Source s = operand_.source(table_[v], step);
-        const int end = simt::least(vectors, v + operand_.run(table_[v]));
+        const int end = simt::min(vectors, v + operand_.run(table_[v]));
         if (s.whole) {
           for (const float* from = s.from; v < end; ++v, from += kVec) simt::copy_async<kVec>(buffer + Slice::at(d, v * kVec), from);
         } else if (s.count > 0) {
@@ -179,7 +179,7 @@ class Stager {
   /// CPU: blocks of kVec outer indices by kVec k are transposed in registers, in runs along k that share their tests.
   __device__ __forceinline__ void stage_transposed(float* buffer, int k0) {
     static constexpr float kZeros[kVec] = {};
-    const int blocks = simt::ceil_div(used_, kVec), depth = simt::least(Tile::kDepth, k_end_ - k0);
+    const int blocks = simt::ceil_div(used_, kVec), depth = simt::min(Tile::kDepth, k_end_ - k0);
     for (int b = threadIdx.x; b < blocks; b += Tile::kThreads) {
       const int outer = b * kVec;
       for (int k = 0; k < depth;) {
@@ -201,7 +201,7 @@ class Stager {
           from[i] = s.whole ? s.from : kZeros;
           stride[i] = s.whole ? kVec : 0;
         }
-        for (const int end = simt::least(depth, k + run * kVec); k < end; k += kVec) {
+        for (const int end = simt::min(depth, k + run * kVec); k < end; k += kVec) {
           SIMT_UNROLL
           for (int i = 0; i < kVec; ++i) {
             block[i] = simt::load<kVec>(from[i]);
@@ -261,7 +261,8 @@ struct ThreadPlace {
 
 /// acc += A^T B over `depth` of the staged slices: an outer product a step, kept in registers. a and b: the first row and column.
 template <class Tile>
-SIMT_HOT_LOOP void multiply(const float* a, const float* b, simt::Vec<Tile::kVec> (&acc)[Tile::kThreadRows][Tile::kThreadVecs], int depth) {
+SIMT_INLINE_ON_GPU void multiply(const float* a, const float* b, simt::Vec<Tile::kVec> (&acc)[Tile::kThreadRows][Tile::kThreadVecs],
+                                 int depth) {
   constexpr int kVec = Tile::kVec, kRows = Tile::kThreadRows, kVecs = Tile::kThreadVecs, kGroup = Tile::kRowGroup;
   constexpr int kStrideA = SliceOfRows<Tile>::kStride, kStrideB = SliceOfColumns<Tile>::kStride;
   simt::Vec<kVec> sums[kRows][kVecs];
@@ -319,7 +320,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
   const int group = blockIdx.z / reduction.splits, piece = blockIdx.z % reduction.splits;
   const int row_tiles = simt::ceil_div(rows, Tile::kRows);
   const int row0 = blockIdx.x % row_tiles * Tile::kRows, column0 = blockIdx.x / row_tiles * Tile::kCols;
-  const int k_begin = piece * reduction.chunk, k_end = simt::least(reduction.length, k_begin + reduction.chunk);
+  const int k_begin = piece * reduction.chunk, k_end = simt::min(reduction.length, k_begin + reduction.chunk);
   a.select(group);
   b.select(group);
   StagerA stage_a(a, row0, rows, k_end, tables);
@@ -354,7 +355,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
     }
     const float* const b_columns = buffer_b(phase) + SliceOfColumns<Tile>::at(0, place.column(0));
     for (int t = 0; t < Tile::kThreadTiles && inside(t); ++t)
-      multiply<Tile>(buffer_a(phase) + SliceOfRows<Tile>::at(0, place.row(t, 0)), b_columns, acc[t], simt::least(Tile::kDepth, k_end - k0));
+      multiply<Tile>(buffer_a(phase) + SliceOfRows<Tile>::at(0, place.row(t, 0)), b_columns, acc[t], simt::min(Tile::kDepth, k_end - k0));
     if (more) {
       if constexpr (Tile::kBuffers == 1) {
         __syncthreads();  // the only buffer has been read

@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(T::kThreads)
         }
       }
       simt::store<W>(y + out + n, best);
-      simt::store<W>(argmax + out + n, where);
+      simt::store_ints<W>(argmax + out + n, where);
     }
   });
 }
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(T::kThreads) maxpool_backward_kernel(float* dx
         for (int q = q_begin; q < q_end; ++q) {
           const std::int64_t out = (std::int64_t{p} * shape.Q + q) * N + n;
           const simt::IntVec<W> here((row - p * shape.stride) * shape.size + column - q * shape.stride);
-          sum = sum + select(simt::load<W>(argmax + out) == here, simt::load<W>(dy + out), zero);
+          sum = sum + select(simt::load_ints<W>(argmax + out) == here, simt::load<W>(dy + out), zero);
         }
       }
       simt::store<W>(dx + std::int64_t{pixel} * N + n, sum);

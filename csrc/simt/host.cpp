@@ -52,11 +52,15 @@ class BlockRunner {
     live_ = count_ = block.x * block.y * block.z;
     if (count_ == 1) {  // waits for nobody and needs no fiber
       enter(0, {0, 0, 0});
+      alone_.copies.clear();
       body(context);
       return;
     }
     if (block.x != block_.x || block.y != block_.y || block.z != block_.z) lay_out(block);
-    for (Thread& t : threads_) t.state = State::kNew;
+    for (Thread& t : threads_) {
+      t.state = State::kNew;
+      t.copies.clear();
+    }
     salt_ = scramble(block_number);
     ready_.resize(count_);
     std::iota(ready_.begin(), ready_.end(), 0u);
@@ -73,12 +77,19 @@ class BlockRunner {
     wait();
   }
 
+  void copy_at_wait(void* to, const void* from, std::size_t bytes) { running_thread().copies.push_back({to, from, bytes}); }
+
+  void make_copies() {
+    for (const Copy& copy : running_thread().copies) std::memcpy(copy.to, copy.from, copy.bytes);
+    running_thread().copies.clear();
+  }
+
   const std::uint64_t* exchange(unsigned mask, std::uint64_t value) {
     const unsigned lane = here.linear_thread % kWarp;
     if (count_ == 1) {
       if (mask != 1u) throw std::runtime_error("a warp operation waits for lanes that a block of one thread does not have");
-      alone_ = value;
-      return &alone_;
+      alone_value_ = value;
+      return &alone_value_;
     }
     Warp& warp = warps_[here.linear_thread / kWarp];
     warp.given[lane] = value;
@@ -92,11 +103,19 @@ class BlockRunner {
  private:
   enum class State { kNew, kReady, kAtBarrier, kAtWarp, kDone };
 
+  /// A copy that its thread has asked for and not yet waited for.
+  struct Copy {
+    void* to;
+    const void* from;
+    std::size_t bytes;
+  };
+
   struct Thread {
     State state = State::kNew;
     unsigned mask = 0;  // the lanes that it waits for, in kAtWarp
     uint3 index{0, 0, 0};
     Fiber* fiber = nullptr;  // where it waits
+    std::vector<Copy> copies;
   };
 
   struct Warp {
@@ -111,6 +130,8 @@ class BlockRunner {
     for (unsigned t = 0; t < count_; ++t) threads_[t].index = {t % block.x, t / block.x % block.y, t / (block.x * block.y)};
     warps_.assign(ceil_div(count_, static_cast<unsigned>(kWarp)), Warp{});
   }
+
+  Thread& running_thread() { return count_ == 1 ? alone_ : threads_[here.linear_thread]; }
 
   Fiber& free_fiber() {
     if (idle_.empty()) {
@@ -214,7 +235,8 @@ class BlockRunner {
   std::vector<unsigned> ready_;  // who can run, in the Execution's order, from next_ on
   std::size_t next_ = 0;
   std::uint64_t salt_ = 0;
-  std::uint64_t alone_ = 0;
+  Thread alone_;  // the only thread of a block
+  std::uint64_t alone_value_ = 0;
   Fiber main_;
   Fiber* running_ = &main_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
@@ -265,6 +287,10 @@ void barrier() { worker().runner.barrier(); }
 
 const std::uint64_t* exchange(unsigned mask, std::uint64_t value) { return worker().runner.exchange(mask, value); }
 
+void copy_at_wait(void* to, const void* from, std::size_t bytes) { worker().runner.copy_at_wait(to, from, bytes); }
+
+void make_copies() { worker().runner.make_copies(); }
+
 void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, void (*body)(void*), void* context) {
   check_launch(grid, block, shared_bytes);
   const std::int64_t count = std::int64_t{grid.x} * grid.y * grid.z;
@@ -274,6 +300,7 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, void (*body)(void
     std::iota(sequence.begin(), sequence.end(), std::int64_t{0});
     arrange(sequence.begin(), sequence.end(), 0);
   }
+  const bool fill = execution().order != Order::kForward || execution().tiles != Tiles::kHost;
   parallel_for(count, [&](std::int64_t i) {
     if (!sequence.empty()) i = sequence[static_cast<std::size_t>(i)];
     Worker& w = worker();
@@ -283,7 +310,7 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, void (*body)(void
                   static_cast<unsigned>(i / grid.x / grid.y)};
     here.shared = w.reserve(shared_bytes);
     // A GPU's shared memory holds what the last block left: NaNs show who reads before anyone has written.
-    if (!sequence.empty() && shared_bytes > 0) std::memset(here.shared, 0xff, shared_bytes);
+    if (fill && shared_bytes > 0) std::memset(here.shared, 0xff, shared_bytes);
     w.runner.run(block, static_cast<std::uint64_t>(i), body, context);
   });
 }

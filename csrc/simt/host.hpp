@@ -18,9 +18,11 @@
 #define __launch_bounds__(...)
 #define SIMT_PRAGMA(text) _Pragma(#text)
 #define SIMT_UNROLL SIMT_PRAGMA(GCC unroll 64)
-// A function of its own: within a larger one GCC does not keep two dozen accumulators in registers.
-#define SIMT_HOT_LOOP __attribute__((noinline))
 #define SIMT_UNROLL_LOOP SIMT_PRAGMA(GCC unroll 2)
+// A function of its own: within a larger one GCC does not keep two dozen accumulators in registers.
+#define SIMT_INLINE_ON_GPU __attribute__((noinline))
+
+#include "simt/storage.cuh"
 
 struct uint3 {
   unsigned x, y, z;
@@ -93,204 +95,38 @@ T* shared_memory() {
   return reinterpret_cast<T*>(here.shared);
 }
 
-// --- vectors: GCC's and clang's vector extension, which has operators for whole vectors and for vector with scalar ---
+// --- memory ---
 
-template <class T, int W>
-struct NativeVector {
-  typedef T type __attribute__((vector_size(W * sizeof(T))));
-};
-
-template <int W>
-struct Mask {
-  using Native = typename NativeVector<int, W>::type;
-  Native v;
-  bool operator[](int i) const { return v[i] != 0; }
-  friend Mask operator|(Mask a, Mask b) { return {a.v | b.v}; }
-  friend Mask operator&(Mask a, Mask b) { return {a.v & b.v}; }
-};
-
-template <int W>
-struct IntVec {
-  using Native = typename NativeVector<int, W>::type;
-  using Narrow = typename NativeVector<std::uint16_t, W>::type;
-  Native v;
-  IntVec() = default;
-  explicit IntVec(int x) : v(Native{} + x) {}
-  int operator[](int i) const { return v[i]; }
-  void set(int i, int x) { v[i] = x; }
-  friend Mask<W> operator>(IntVec a, IntVec b) { return {a.v > b.v}; }
-  friend Mask<W> operator==(IntVec a, IntVec b) { return {a.v == b.v}; }
-};
-
-/// 32-bit words without a sign, for random numbers.
-template <int W>
-struct WordVec {
-  using Native = typename NativeVector<std::uint32_t, W>::type;
-  Native v;
-  WordVec() = default;
-  explicit WordVec(std::uint32_t x) : v(Native{} + x) {}
-  explicit WordVec(Native x) : v(x) {}
-  void set(int i, std::uint32_t x) { v[i] = x; }
-  friend WordVec operator^(WordVec a, WordVec b) { return WordVec(a.v ^ b.v); }
-  friend Mask<W> operator>=(WordVec a, WordVec b) { return {a.v >= b.v}; }
-};
-
-template <int W>
-struct Vec {
-  using Native = typename NativeVector<float, W>::type;
-  static constexpr int kWidth = W;
-  Native v;
-  Vec() = default;
-  explicit Vec(float x) : v(x - Native{}) {}  // x + 0 would turn -0 into 0
-  explicit Vec(Native x) : v(x) {}
-  float operator[](int i) const { return v[i]; }
-  void set(int i, float x) { v[i] = x; }
-  friend Vec operator+(Vec a, Vec b) { return Vec(a.v + b.v); }
-  friend Vec operator-(Vec a, Vec b) { return Vec(a.v - b.v); }
-  friend Vec operator*(Vec a, Vec b) { return Vec(a.v * b.v); }
-  friend Vec operator/(Vec a, Vec b) { return Vec(a.v / b.v); }
-  friend Vec operator*(float a, Vec b) { return Vec(a * b.v); }
-  friend Mask<W> operator>(Vec a, Vec b) { return {a.v > b.v}; }
-  friend Mask<W> operator!=(Vec a, Vec b) { return {a.v != b.v}; }
-  friend Mask<W> operator==(Vec a, Vec b) { return {a.v == b.v}; }
-};
-
-template <int W>
-inline Vec<W> load(const float* p) {
-  Vec<W> r;
-  std::memcpy(&r.v, p, sizeof r.v);
-  return r;
+/// A P at any address.
+template <class P>
+inline P read(const void* p) {
+  P x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+template <class P>
+inline void write(void* p, P x) {
+  std::memcpy(p, &x, sizeof x);
 }
 
-template <int W>
-inline void store(float* p, Vec<W> x) {
-  std::memcpy(p, &x.v, sizeof x.v);
-}
+// --- copies into shared memory that run in the background on a GPU ---
 
-/// The first `count` elements, 0 < count <= W; the others are zeros. Any alignment.
-template <int W>
-inline Vec<W> load_first(const float* p, int count) {
-  Vec<W> r(0.0f);
-  std::memcpy(&r.v, p, static_cast<std::size_t>(count) * sizeof(float));
-  return r;
-}
+/// Has the running thread copy `bytes` when it waits for its copies; without a wait, never.
+void copy_at_wait(void* to, const void* from, std::size_t bytes);
+/// Makes the copies that the running thread has put off.
+void make_copies();
 
-template <int W>
-inline void store_first(float* p, int count, Vec<W> x) {
-  std::memcpy(p, &x.v, static_cast<std::size_t>(count) * sizeof(float));
+/// In the forward order the copy is made at once. In any other it is made at the wait and no sooner, so that a wait that is missing shows.
+template <int W, class T>
+inline void copy_async(T* shared, const T* global) {
+  if (execution().order == Order::kForward)
+    write(shared, read<Packed<T, W>>(global));
+  else
+    copy_at_wait(shared, global, W * sizeof(T));
 }
-
-/// W bytes as floats. Any alignment.
-template <int W>
-inline Vec<W> load_bytes(const std::uint8_t* p) {
-  typename NativeVector<std::uint8_t, W>::type bytes;
-  std::memcpy(&bytes, p, sizeof bytes);
-  return Vec<W>(__builtin_convertvector(bytes, typename Vec<W>::Native));
+inline void copy_async_wait() {
+  if (execution().order != Order::kForward) make_copies();
 }
-
-template <int W>
-inline IntVec<W> load(const std::uint16_t* p) {
-  typename IntVec<W>::Narrow narrow;
-  std::memcpy(&narrow, p, sizeof narrow);
-  IntVec<W> r;
-  r.v = __builtin_convertvector(narrow, typename IntVec<W>::Native);
-  return r;
-}
-
-template <int W>
-inline void store(std::uint16_t* p, IntVec<W> x) {
-  const auto narrow = __builtin_convertvector(x.v, typename IntVec<W>::Narrow);
-  std::memcpy(p, &narrow, sizeof narrow);
-}
-
-/// a*b + c; one rounding where the target has the instruction (the compiler contracts it).
-template <int W>
-inline Vec<W> fma(float a, Vec<W> b, Vec<W> c) {
-  return Vec<W>(a * b.v + c.v);
-}
-template <int W>
-inline Vec<W> fma(Vec<W> a, Vec<W> b, Vec<W> c) {
-  return Vec<W>(a.v * b.v + c.v);
-}
-template <int W>
-inline Vec<W> select(Mask<W> m, Vec<W> a, Vec<W> b) {
-  return Vec<W>(m.v ? a.v : b.v);
-}
-template <int W>
-inline IntVec<W> select(Mask<W> m, IntVec<W> a, IntVec<W> b) {
-  IntVec<W> r;
-  r.v = m.v ? a.v : b.v;
-  return r;
-}
-
-/// The low and the high words of a*b. Even and odd words are multiplied apart, as wide as their products.
-template <int W>
-inline void multiply(std::uint32_t a, WordVec<W> b, WordVec<W>& low, WordVec<W>& high) {
-  using Wide = typename NativeVector<std::uint64_t, W / 2>::type;
-  constexpr std::uint64_t kLow = 0xffffffffu;
-  Wide words;
-  std::memcpy(&words, &b.v, sizeof words);
-  const Wide even = (words & kLow) * a, odd = (words >> 32) * a;
-  const Wide lows = (even & kLow) | (odd << 32), highs = (even >> 32) | (odd & ~kLow);
-  std::memcpy(&low.v, &lows, sizeof lows);
-  std::memcpy(&high.v, &highs, sizeof highs);
-}
-
-/// f of every element, for functions that have no vector form.
-template <int W, class F>
-inline Vec<W> map(Vec<W> x, F f) {
-  Vec<W> r;
-  SIMT_UNROLL
-  for (int i = 0; i < W; ++i) r.v[i] = f(x.v[i]);
-  return r;
-}
-
-/// x^(-3/4), and 1/x, which costs little more, within 2 ulp for normal x > 0; a NaN stays one. A guess at y = x^(-1/4) from the bits
-/// of x, off by 3 %; a step of Newton's method, its constants such that the error's two ends are equal, 0.1 %; then powers of y and
-/// what is missing of them, from e = 1 - x y^4.
-template <int W>
-inline Vec<W> inverse_three_quarters(Vec<W> x, Vec<W>& inverse) {
-  typename Mask<W>::Native bits;
-  std::memcpy(&bits, &x.v, sizeof bits);
-  bits = 0x4f504000 - (bits >> 2);
-  Vec<W> y;
-  std::memcpy(&y.v, &bits, sizeof bits);
-  const Vec<W> rough = y * y, one(1.0f);
-  y = y * fma(-0.306166486f * x, rough * rough, Vec<W>(1.302836115f));
-  const Vec<W> square = y * y, cube = y * square, fourth = square * square;
-  const Vec<W> e = fma(-1.0f * x, fourth, one);
-  inverse = fma(fourth * e, one + e, fourth);
-  return fma(cube * e, fma(0.65625f, e, Vec<W>(0.75f)), cube);
-}
-
-/// Transposes W vectors of W in registers: log2(W) rounds, each swapping blocks of half the size of the last.
-template <int W>
-inline void transpose(Vec<W> (&rows)[W]) {
-  typename Mask<W>::Native low, high;
-  SIMT_UNROLL
-  for (int half = W / 2; half > 0; half /= 2) {
-    SIMT_UNROLL
-    for (int i = 0; i < W; ++i) {
-      low[i] = (i & half) ? W + (i ^ half) : i;
-      high[i] = (i & half) ? W + i : (i ^ half);
-    }
-    SIMT_UNROLL
-    for (int i = 0; i < W; ++i) {
-      if (i & half) continue;
-      const auto a = rows[i].v, b = rows[i | half].v;
-      rows[i].v = __builtin_shuffle(a, b, low);
-      rows[i | half].v = __builtin_shuffle(a, b, high);
-    }
-  }
-}
-
-// --- copies into shared memory that run in the background on a GPU: here they are done at once ---
-
-template <int W>
-inline void copy_async(float* shared, const float* global) {
-  store<W>(shared, load<W>(global));
-}
-inline void copy_async_wait() {}
 
 // --- warps ---
 
@@ -363,4 +199,5 @@ inline T atomicMax(T* address, T value) {
   }
   return seen;
 }
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32); }

@@ -1,10 +1,9 @@
 // Kernels that show the execution model at work, for its tests on the host: what it promises, and what it catches.
 #include "simt/selftest.hpp"
-
-#if !defined(__CUDACC__)
 #include "simt/simt.cuh"
 
 namespace simt {
+namespace selftest {
 namespace {
 
 constexpr unsigned kMaxThreads = 40;  // more than a warp
@@ -77,6 +76,18 @@ __global__ void missing_barrier_kernel(std::int32_t* out) {
   out[t] = shared[(t + 1) % blockDim.x];
 }
 
+// Computes  out = in, through shared memory by an asynchronous copy; `waits` is false on purpose where the wait is to be missing
+// Layout    out, in (blockDim.x, 4)
+// Mapping   a thread copies four floats
+// Cost      nothing that matters
+__global__ void copy_kernel(float* out, const float* in, bool waits) {
+  auto* shared = shared_memory<float>();
+  const unsigned i = 4 * threadIdx.x;
+  copy_async<4>(shared + i, in + i);
+  if (waits) copy_async_wait();
+  store<4>(out + i, load<4>(shared + i));
+}
+
 // Computes  nothing: in the chosen block one thread waits at another barrier than the others
 // Layout    -
 // Mapping   a block of two warps
@@ -108,50 +119,57 @@ unsigned blocks_of(const Ints& values, unsigned threads) {
 
 }  // namespace
 
-Ints test_prefix_sum(const Ints& values, unsigned threads) {
+Ints prefix_sum(const Ints& values, unsigned threads) {
   if (threads > kMaxThreads) throw std::invalid_argument("threads is " + std::to_string(threads) + "; it must be at most 40");
   Ints sums(values.size());
   launch(prefix_sum_kernel, blocks_of(values, threads), threads, 0, nullptr, sums.data(), values.data());
   return sums;
 }
 
-std::vector<Ints> test_warp(const Ints& values, unsigned threads) {
+std::vector<Ints> warp(const Ints& values, unsigned threads) {
   std::vector<Ints> results(4, Ints(values.size()));
   launch(warp_kernel, blocks_of(values, threads), threads, 0, nullptr, results[0].data(), results[1].data(), results[2].data(),
          results[3].data(), values.data());
   return results;
 }
 
-std::vector<std::array<std::int32_t, 6>> test_indices(Extent grid, Extent block) {
+std::vector<std::array<std::int32_t, 6>> indices(Extent grid, Extent block) {
   const std::size_t threads = std::size_t{grid[0]} * grid[1] * grid[2] * block[0] * block[1] * block[2];
   std::vector<std::array<std::int32_t, 6>> indices(threads);
   launch(indices_kernel, extent(grid), extent(block), 0, nullptr, indices.data()->data());
   return indices;
 }
 
-std::pair<Ints, std::int32_t> test_atomics(const Ints& values, unsigned threads, unsigned bins) {
+std::pair<Ints, std::int32_t> atomics(const Ints& values, unsigned threads, unsigned bins) {
   std::pair<Ints, std::int32_t> result(Ints(bins), -1);
   launch(atomics_kernel, blocks_of(values, threads), threads, 0, nullptr, result.first.data(), &result.second, values.data());
   return result;
 }
 
-Ints test_missing_barrier(unsigned threads) {
+std::vector<float> copies(const std::vector<float>& values, bool waits) {
+  std::vector<float> seen(values.size());
+  const auto threads = static_cast<unsigned>(values.size() / 4);
+  launch(copy_kernel, 1, threads, values.size() * sizeof(float), nullptr, seen.data(), values.data(), waits);
+  return seen;
+}
+
+Ints missing_barrier(unsigned threads) {
   Ints seen(threads);
   launch(missing_barrier_kernel, 1, threads, threads * sizeof(std::int32_t), nullptr, seen.data());
   return seen;
 }
 
-void test_deadlock(unsigned blocks, unsigned stuck) { launch(deadlock_kernel, blocks, 2 * kWarp, 0, nullptr, stuck); }
+void deadlock(unsigned blocks, unsigned stuck) { launch(deadlock_kernel, blocks, 2 * kWarp, 0, nullptr, stuck); }
 
-std::vector<float> test_unwritten(unsigned threads) {
+std::vector<float> unwritten(unsigned threads) {
   std::vector<float> seen(threads);
   launch(unwritten_kernel, 1, threads, threads * sizeof(float), nullptr, seen.data());
   return seen;
 }
 
-void test_launch(Extent grid, Extent block, std::size_t shared_bytes) {
+void empty_launch(Extent grid, Extent block, std::size_t shared_bytes) {
   launch(+[](int) {}, extent(grid), extent(block), shared_bytes, nullptr, 0);
 }
 
+}  // namespace selftest
 }  // namespace simt
-#endif

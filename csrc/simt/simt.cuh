@@ -2,11 +2,13 @@
 //
 // A kernel includes this header alone and is then written as plain CUDA: threadIdx, blockIdx, blockDim, gridDim,
 // __shared__, __syncthreads(), __shfl_*_sync, __ballot_sync, atomicAdd. The words that CUDA lacks are
-//   Vec<W>                 W floats that move together: float4 on a GPU, a SIMD register on a CPU
+//   Vec<W>                 W floats that move together: 128-bit accesses on a GPU, a SIMD register on a CPU
+//   load<W>, store<W>      a Vec from and to an array of float, or of another storage type (storage.cuh)
 //   launch(kernel, grid, block, shared bytes, stream, args...)
 //   shared_memory<T>()     the block's dynamic shared memory
-//   SIMT_UNROLL            before a loop over registers; SIMT_UNROLL_LOOP before a long loop, as far as the target likes
-//   copy_async, copy_async_wait   global to shared memory, in the background where the hardware can
+//   copy_async, copy_async_wait   global to shared memory, in the background from sm_80 on
+//   SIMT_UNROLL            unrolls a loop over registers; SIMT_UNROLL_LOOP unrolls a long loop by 2
+//   SIMT_INLINE_ON_GPU     inlined on a GPU, a call on a CPU
 #pragma once
 
 #include <cstddef>
@@ -28,6 +30,11 @@ constexpr int kWarp = 32;
 #else
 #include "simt/host.hpp"
 #endif
+#if defined(__CUDACC__) || defined(PYALEXNET_GPU_VECTORS)
+#include "simt/vectors.cuh"
+#else
+#include "simt/native_vectors.hpp"
+#endif
 
 namespace simt {
 
@@ -42,7 +49,7 @@ __host__ __device__ constexpr T round_up(T a, T b) {
 }
 
 template <class T>
-__host__ __device__ constexpr T least(T a, T b) {
+__host__ __device__ constexpr T min(T a, T b) {
   return b < a ? b : a;
 }
 

@@ -1,0 +1,235 @@
+// A GPU's vectors, as plain loops over floats that nvcc unrolls into registers. The host can be built with them too
+// (PYALEXNET_VECTORS=loops), so that tests execute these lines without a GPU; its own vectors are in native_vectors.hpp.
+#pragma once
+
+#include "simt/storage.cuh"
+
+namespace simt {
+
+template <int W>
+struct Mask {
+  bool v[W];
+  __device__ __forceinline__ bool operator[](int i) const { return v[i]; }
+};
+
+template <int W>
+struct IntVec {
+  int v[W];
+  IntVec() = default;
+  __device__ __forceinline__ explicit IntVec(int x) {
+    SIMT_UNROLL
+    for (int i = 0; i < W; ++i) v[i] = x;
+  }
+  __device__ __forceinline__ int operator[](int i) const { return v[i]; }
+  __device__ __forceinline__ void set(int i, int x) { v[i] = x; }
+};
+
+/// W unsigned 32-bit integers, for Philox.
+template <int W>
+struct WordVec {
+  std::uint32_t v[W];
+  WordVec() = default;
+  __device__ __forceinline__ explicit WordVec(std::uint32_t x) {
+    SIMT_UNROLL
+    for (int i = 0; i < W; ++i) v[i] = x;
+  }
+  __device__ __forceinline__ void set(int i, std::uint32_t x) { v[i] = x; }
+};
+
+template <int W>
+struct Vec {
+  static constexpr int kWidth = W;
+  float v[W];
+  Vec() = default;
+  __device__ __forceinline__ explicit Vec(float x) {
+    SIMT_UNROLL
+    for (int i = 0; i < W; ++i) v[i] = x;
+  }
+  __device__ __forceinline__ float operator[](int i) const { return v[i]; }
+  __device__ __forceinline__ void set(int i, float x) { v[i] = x; }
+};
+
+/// f of every element.
+template <int W, class F>
+__device__ __forceinline__ Vec<W> map(Vec<W> a, F f) {
+  Vec<W> r;
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) r.v[i] = f(a.v[i]);
+  return r;
+}
+template <class R, int W, class A, class F>
+__device__ __forceinline__ R map2(const A& a, const A& b, F f) {
+  R r;
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) r.v[i] = f(a.v[i], b.v[i]);
+  return r;
+}
+
+template <int W>
+__device__ __forceinline__ Vec<W> operator+(Vec<W> a, Vec<W> b) {
+  return map2<Vec<W>, W>(a, b, [](float x, float y) { return x + y; });
+}
+template <int W>
+__device__ __forceinline__ Vec<W> operator-(Vec<W> a, Vec<W> b) {
+  return map2<Vec<W>, W>(a, b, [](float x, float y) { return x - y; });
+}
+template <int W>
+__device__ __forceinline__ Vec<W> operator*(Vec<W> a, Vec<W> b) {
+  return map2<Vec<W>, W>(a, b, [](float x, float y) { return x * y; });
+}
+template <int W>
+__device__ __forceinline__ Vec<W> operator/(Vec<W> a, Vec<W> b) {
+  return map2<Vec<W>, W>(a, b, [](float x, float y) { return x / y; });
+}
+template <int W>
+__device__ __forceinline__ Vec<W> operator*(float a, Vec<W> b) {
+  return map(b, [a](float x) { return a * x; });
+}
+template <int W>
+__device__ __forceinline__ Mask<W> operator>(Vec<W> a, Vec<W> b) {
+  return map2<Mask<W>, W>(a, b, [](float x, float y) { return x > y; });
+}
+template <int W>
+__device__ __forceinline__ Mask<W> operator!=(Vec<W> a, Vec<W> b) {
+  return map2<Mask<W>, W>(a, b, [](float x, float y) { return x != y; });
+}
+template <int W>
+__device__ __forceinline__ Mask<W> operator==(Vec<W> a, Vec<W> b) {
+  return map2<Mask<W>, W>(a, b, [](float x, float y) { return x == y; });
+}
+template <int W>
+__device__ __forceinline__ Mask<W> operator>(IntVec<W> a, IntVec<W> b) {
+  return map2<Mask<W>, W>(a, b, [](int x, int y) { return x > y; });
+}
+template <int W>
+__device__ __forceinline__ Mask<W> operator==(IntVec<W> a, IntVec<W> b) {
+  return map2<Mask<W>, W>(a, b, [](int x, int y) { return x == y; });
+}
+template <int W>
+__device__ __forceinline__ WordVec<W> operator^(WordVec<W> a, WordVec<W> b) {
+  return map2<WordVec<W>, W>(a, b, [](std::uint32_t x, std::uint32_t y) { return x ^ y; });
+}
+template <int W>
+__device__ __forceinline__ Mask<W> operator>=(WordVec<W> a, WordVec<W> b) {
+  return map2<Mask<W>, W>(a, b, [](std::uint32_t x, std::uint32_t y) { return x >= y; });
+}
+/// The low and the high words of a*b.
+template <int W>
+__device__ __forceinline__ void multiply(std::uint32_t a, WordVec<W> b, WordVec<W>& low, WordVec<W>& high) {
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) {
+    low.v[i] = a * b.v[i];
+    high.v[i] = __umulhi(a, b.v[i]);
+  }
+}
+template <int W>
+__device__ __forceinline__ Mask<W> operator|(Mask<W> a, Mask<W> b) {
+  return map2<Mask<W>, W>(a, b, [](bool x, bool y) { return x || y; });
+}
+template <int W>
+__device__ __forceinline__ Mask<W> operator&(Mask<W> a, Mask<W> b) {
+  return map2<Mask<W>, W>(a, b, [](bool x, bool y) { return x && y; });
+}
+template <int W>
+__device__ __forceinline__ Vec<W> fma(float a, Vec<W> b, Vec<W> c) {
+  return map2<Vec<W>, W>(b, c, [a](float x, float y) { return fmaf(a, x, y); });
+}
+template <int W>
+__device__ __forceinline__ Vec<W> fma(Vec<W> a, Vec<W> b, Vec<W> c) {
+  Vec<W> r;
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) r.v[i] = fmaf(a.v[i], b.v[i], c.v[i]);
+  return r;
+}
+template <int W, class V>
+__device__ __forceinline__ V select(Mask<W> m, V a, V b) {
+  V r;
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) r.v[i] = m.v[i] ? a.v[i] : b.v[i];
+  return r;
+}
+
+/// x^(-3/4), and 1/x, which costs little more. Within 6 ulp with a GPU's rsqrtf, which is within 2.
+template <int W>
+__device__ __forceinline__ Vec<W> inverse_three_quarters(Vec<W> x, Vec<W>& inverse) {
+  const Vec<W> root = map(x, [](float f) { return rsqrtf(f); });
+  inverse = root * root;
+  return inverse * map(root, [](float f) { return rsqrtf(f); });
+}
+
+/// W elements as floats, read in accesses of up to 128 bits: the address is a multiple of the access's size.
+template <int W, class T>
+__device__ __forceinline__ Vec<W> load(const T* p) {
+  constexpr int kAccess = access_width<T, W>();
+  Vec<W> r;
+  SIMT_UNROLL
+  for (int i = 0; i < W; i += kAccess) {
+    const auto q = read<Packed<T, kAccess>>(p + i);
+    SIMT_UNROLL
+    for (int j = 0; j < kAccess; ++j) r.v[i + j] = to_float(q.v[j]);
+  }
+  return r;
+}
+template <int W, class T>
+__device__ __forceinline__ void store(T* p, Vec<W> x) {
+  constexpr int kAccess = access_width<T, W>();
+  SIMT_UNROLL
+  for (int i = 0; i < W; i += kAccess) {
+    Packed<T, kAccess> q;
+    SIMT_UNROLL
+    for (int j = 0; j < kAccess; ++j) q.v[j] = to_storage<T>(x.v[i + j]);
+    write(p + i, q);
+  }
+}
+/// The first `count` elements, 0 < count <= W; the others are zeros. Any alignment.
+template <int W, class T>
+__device__ __forceinline__ Vec<W> load_first(const T* p, int count) {
+  Vec<W> r;
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) r.v[i] = i < count ? to_float(p[i]) : 0.0f;
+  return r;
+}
+template <int W, class T>
+__device__ __forceinline__ void store_first(T* p, int count, Vec<W> x) {
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i)
+    if (i < count) p[i] = to_storage<T>(x.v[i]);
+}
+/// W bytes as floats. Any alignment.
+template <int W>
+__device__ __forceinline__ Vec<W> load_bytes(const std::uint8_t* p) {
+  Vec<W> r;
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) r.v[i] = static_cast<float>(p[i]);
+  return r;
+}
+/// W small integers, such as places in a pooling window.
+template <int W>
+__device__ __forceinline__ IntVec<W> load_ints(const std::uint16_t* p) {
+  const auto q = read<Packed<std::uint16_t, W>>(p);
+  IntVec<W> r;
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) r.v[i] = q.v[i];
+  return r;
+}
+template <int W>
+__device__ __forceinline__ void store_ints(std::uint16_t* p, IntVec<W> x) {
+  Packed<std::uint16_t, W> q;
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) q.v[i] = static_cast<std::uint16_t>(x.v[i]);
+  write(p, q);
+}
+
+/// Transposes W vectors of W, which renames registers.
+template <int W>
+__device__ __forceinline__ void transpose(Vec<W> (&rows)[W]) {
+  SIMT_UNROLL
+  for (int i = 0; i < W; ++i) SIMT_UNROLL
+  for (int j = i + 1; j < W; ++j) {
+    const float t = rows[i].v[j];
+    rows[i].v[j] = rows[j].v[i];
+    rows[j].v[i] = t;
+  }
+}
+
+}  // namespace simt
