@@ -1,8 +1,8 @@
 """Registers, shared memory and spills of every kernel in the built ``pyalexnet._cuda``.
 
 Needs no GPU, but cuobjdump: the CUDA toolkit's, or ``pip install nvidia-cuda-cuobjdump``. Fails
-when a matrix product (a kernel named ``tile_gemm…``) keeps anything in local memory on any
-architecture: there a spill costs more than any tile size gains.
+when a kernel keeps anything in local memory on any architecture, and when there is no kernel named
+``tile_gemm…`` to look at.
 
     python benchmarks/cubin_resources.py [a file with cubins in it]
 """
@@ -57,13 +57,12 @@ def parse(text: str) -> list[Kernel]:
 
 
 def problems(kernels: list[Kernel]) -> list[str]:
-    """What is wrong with the matrix products, a line each; that there are none is wrong, too."""
-    gemms = [kernel for kernel in kernels if GEMM in kernel.name]
-    if not gemms:
+    """Kernels that spill, a line each; that there is no matrix product is a problem, too."""
+    if not any(GEMM in kernel.name for kernel in kernels):
         return [f"there is no kernel named {GEMM}"]
     return [
         f"{k.name} keeps {k.stack + k.local} bytes in local memory on {k.arch}"
-        for k in gemms
+        for k in kernels
         if k.stack or k.local
     ]
 
@@ -103,7 +102,7 @@ def readable(kernels: list[Kernel]) -> list[Kernel]:
 
 
 def main() -> None:
-    """Prints the table and exits with 1 if a matrix product spills."""
+    """Prints the table and exits with 1 if a kernel spills."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("file", nargs="?", type=Path, help="instead of the installed module")
     file = parser.parse_args().file or find_module()

@@ -73,7 +73,7 @@ class Bench:
             "pad": layer.pad,
             "groups": layer.groups,
         }
-        floats = ops.conv_workspace(self.device, x.shape, weight.shape, dy.shape, layer.groups)
+        floats = ops.conv_workspace(self.device, x.shape, weight.shape, dy.shape, **options)
         workspace = self.device.empty((max(1, floats),))
         border = 3 if layer.ceil else 0  # the paper's implicit border, which PyTorch must be given
         tx = functional.pad(self.peers(n, c, h, w), (0, border, 0, border))

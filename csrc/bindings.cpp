@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "conv/shape.cuh"
 #include "kernels.hpp"
 #if !defined(PYALEXNET_CUDA)
 #include "simt/simt.cuh"
@@ -153,30 +154,22 @@ Activation some_activation_of(const std::string& kind) {
 
 // --- convolution ---
 
+/// The shape of a convolution of x by w to y, by the rules of conv/shape.cuh and those of the arrays.
 ConvShape conv_shape(const Shape& x, const Shape& w, const Shape& y, int stride, int pad, int groups) {
   for (const auto* shape : {&x, &w, &y}) {
     if (shape->size() != 4) fail("a convolution's x, w and y have 4 dimensions each, not " + text(x) + ", " + text(w) + ", " + text(y));
     for (auto extent : *shape)
       if (extent < 1 || extent > 0x7fffffff) fail("a convolution's extents are 1 to 2^31-1, not " + text(*shape));
   }
-  if (stride < 1) fail("stride is " + std::to_string(stride) + "; it must be at least 1");
-  if (pad < 0) fail("pad is " + std::to_string(pad) + "; it must be at least 0");
-  if (groups < 1 || x[0] % groups != 0 || w[3] % groups != 0)
-    fail("groups is " + std::to_string(groups) + "; it must divide the channels (" + std::to_string(x[0]) + ") and the filters (" +
-         std::to_string(w[3]) + ")");
+  const auto i = [](std::int64_t v) { return static_cast<int>(v); };
+  const ConvShape shape{i(x[3]), i(x[0]), i(x[1]), i(x[2]), i(w[3]), i(w[1]), i(w[2]), i(y[1]), i(y[2]), groups, stride, pad};
+  check_conv_shape(shape);
   if (w[0] != x[0] / groups)
     fail("w has shape " + text(w) + "; its first dimension must be the channels of a group, " + std::to_string(x[0] / groups));
   if (y[0] != w[3] || y[3] != x[3])
     fail("y has shape " + text(y) + "; it must have " + std::to_string(w[3]) + " channels (w's filters) and " + std::to_string(x[3]) +
          " images (x's)");
-  for (int axis : {1, 2}) {
-    // The last window must still touch the padded image, or the size was worked out for another convolution.
-    if ((y[axis] - 1) * stride >= x[axis] + 2 * pad)
-      fail("y has shape " + text(y) + "; with stride " + std::to_string(stride) + " and pad " + std::to_string(pad) +
-           " its last window lies outside x " + text(x));
-  }
-  const auto i = [](std::int64_t v) { return static_cast<int>(v); };
-  return {i(x[3]), i(x[0]), i(x[1]), i(x[2]), i(w[3]), i(w[1]), i(w[2]), i(y[1]), i(y[2]), groups, stride, pad};
+  return shape;
 }
 
 void bind_conv(py::module_& m) {
@@ -189,7 +182,7 @@ void bind_conv(py::module_& m) {
     if (b) b->of_shape({shape.K});
     const Activation kind = activation_of(activation);
     py::gil_scoped_release release;
-    conv_forward(y, x, w, b ? b->data() : nullptr, shape, kind, stream_of(stream));
+    conv_forward<float>(y, x, w, b ? b->data() : nullptr, shape, kind, stream_of(stream));
   });
   m.def("conv_backward_data",
         [](const py::object& dx_, const py::object& dy_, const py::object& w_, int stride, int pad, int groups, std::uintptr_t stream) {
@@ -197,7 +190,7 @@ void bind_conv(py::module_& m) {
           const Array<const float> dy("dy", dy_), w("w", w_);
           const ConvShape shape = conv_shape(dx.of_images().shape(), w.shape(), dy.shape(), stride, pad, groups);
           py::gil_scoped_release release;
-          conv_backward_data(dx, dy, w, shape, stream_of(stream));
+          conv_backward_data<float>(dx, dy, w, shape, stream_of(stream));
         });
   m.def("conv_backward_weights", [](const py::object& dw_, const py::object& x_, const py::object& dy_, const py::object& workspace_,
                                     int stride, int pad, int groups, std::uintptr_t stream) {
@@ -210,10 +203,10 @@ void bind_conv(py::module_& m) {
       fail("workspace has " + std::to_string(workspace ? workspace->size() : 0) + " floats; this convolution needs " +
            std::to_string(needed));
     py::gil_scoped_release release;
-    conv_backward_weights(dw, x, dy, workspace ? workspace->data() : nullptr, shape, stream_of(stream));
+    conv_backward_weights<float>(dw, x, dy, workspace ? workspace->data() : nullptr, shape, stream_of(stream));
   });
-  m.def("conv_backward_weights_workspace", [](const Shape& x, const Shape& dw, const Shape& dy, int groups) {
-    return conv_backward_weights_workspace(conv_shape(x, dw, dy, 1, 1 << 20, groups));
+  m.def("conv_backward_weights_workspace", [](const Shape& x, const Shape& dw, const Shape& dy, int stride, int pad, int groups) {
+    return conv_backward_weights_workspace(conv_shape(x, dw, dy, stride, pad, groups));
   });
 }
 
@@ -240,7 +233,7 @@ PoolShape pool_shape(const Array<X>& x, const Array<Y>& y, int size, int stride,
   return {x.extent(3), x.extent(0), x.extent(1), x.extent(2), y.extent(1), y.extent(2), size, stride, pad};
 }
 
-/// What a device's memory holds cannot be looked at from here; the host's can.
+/// Host only: device memory cannot be read here.
 void check_starts([[maybe_unused]] const Array<const std::int64_t>& starts, [[maybe_unused]] std::int64_t count) {
 #if !defined(PYALEXNET_CUDA)
   const std::int64_t* begin = starts.data();
@@ -259,7 +252,7 @@ void bind_elementwise(py::module_& m) {
     features_of(dy);
     db.of_shape({dy.shape()[0]});
     py::gil_scoped_release release;
-    bias_backward(db, dy, dy.extent(0), dy.size() / dy.shape()[0], stream_of(stream));
+    bias_backward<float>(db, dy, dy.extent(0), dy.size() / dy.shape()[0], stream_of(stream));
   });
   m.def("activation_forward", [](const py::object& y_, const py::object& x_, const std::string& kind, std::uintptr_t stream) {
     const Array<float> y("y", y_);
@@ -267,7 +260,7 @@ void bind_elementwise(py::module_& m) {
     y.of_shape(x.shape());
     const Activation activation = some_activation_of(kind);
     py::gil_scoped_release release;
-    activation_forward(y, x, x.size(), activation, stream_of(stream));
+    activation_forward<float>(y, x, x.size(), activation, stream_of(stream));
   });
   m.def("activation_backward",
         [](const py::object& dx_, const py::object& dy_, const py::object& y_, const std::string& kind, std::uintptr_t stream) {
@@ -277,7 +270,7 @@ void bind_elementwise(py::module_& m) {
           dy.of_shape(y.shape());
           const Activation activation = some_activation_of(kind);
           py::gil_scoped_release release;
-          activation_backward(dx, dy, y, y.size(), activation, stream_of(stream));
+          activation_backward<float>(dx, dy, y, y.size(), activation, stream_of(stream));
         });
   m.def("dropout", [](const py::object& y_, const py::object& x_, double p, float scale, std::uint64_t seed, std::uint32_t layer,
                       std::uint64_t step, std::uint64_t first_feature, std::uint64_t first_image, std::uintptr_t stream) {
@@ -286,8 +279,8 @@ void bind_elementwise(py::module_& m) {
     const std::int64_t features = features_of(x);
     y.of_shape(x.shape());
     py::gil_scoped_release release;
-    dropout(y, x, features, x.shape().back(), p, scale, seed, layer, static_cast<std::uint32_t>(step),
-            static_cast<std::uint32_t>(first_feature), static_cast<std::uint32_t>(first_image), stream_of(stream));
+    dropout<float>(y, x, features, x.shape().back(), p, scale, seed, layer, static_cast<std::uint32_t>(step),
+                   static_cast<std::uint32_t>(first_feature), static_cast<std::uint32_t>(first_image), stream_of(stream));
   });
   m.def("add", [](const py::object& y_, const py::object& a_, const py::object& b_, std::uintptr_t stream) {
     const Array<float> y("y", y_);
@@ -295,7 +288,7 @@ void bind_elementwise(py::module_& m) {
     a.of_shape(y.shape());
     b.of_shape(y.shape());
     py::gil_scoped_release release;
-    add(y, a, b, y.size(), stream_of(stream));
+    add<float>(y, a, b, y.size(), stream_of(stream));
   });
   m.def("sgd", [](const py::object& weights_, const py::object& gradients_, const py::object& momenta_, const py::object& starts_,
                   const py::object& rates_, const py::object& decays_, float momentum, std::uintptr_t stream) {
@@ -323,7 +316,7 @@ void bind_ops(py::module_& m) {
           const LrnShape shape = lrn_shape(x, size, k, alpha, beta, groups);
           y.of_shape(x.shape());
           py::gil_scoped_release release;
-          lrn_forward(y, x, shape, stream_of(stream));
+          lrn_forward<float>(y, x, shape, stream_of(stream));
         });
   m.def("lrn_backward", [](const py::object& dx_, const py::object& dy_, const py::object& x_, int size, float k, float alpha, float beta,
                            int groups, std::uintptr_t stream) {
@@ -333,7 +326,7 @@ void bind_ops(py::module_& m) {
     dx.of_shape(x.shape());
     dy.of_shape(x.shape());
     py::gil_scoped_release release;
-    lrn_backward(dx, dy, x, shape, stream_of(stream));
+    lrn_backward<float>(dx, dy, x, shape, stream_of(stream));
   });
   m.def("maxpool_forward",
         [](const py::object& y_, const py::object& argmax_, const py::object& x_, int size, int stride, int pad, std::uintptr_t stream) {
@@ -343,7 +336,7 @@ void bind_ops(py::module_& m) {
           const PoolShape shape = pool_shape(x, y, size, stride, pad);
           argmax.of_shape(y.shape());
           py::gil_scoped_release release;
-          maxpool_forward(y, argmax, x, shape, stream_of(stream));
+          maxpool_forward<float>(y, argmax, x, shape, stream_of(stream));
         });
   m.def("maxpool_backward",
         [](const py::object& dx_, const py::object& dy_, const py::object& argmax_, int size, int stride, int pad, std::uintptr_t stream) {
@@ -353,7 +346,7 @@ void bind_ops(py::module_& m) {
           const PoolShape shape = pool_shape(dx, dy, size, stride, pad);
           argmax.of_shape(dy.shape());
           py::gil_scoped_release release;
-          maxpool_backward(dx, dy, argmax, shape, stream_of(stream));
+          maxpool_backward<float>(dx, dy, argmax, shape, stream_of(stream));
         });
   m.def("softmax_cross_entropy", [](const py::object& probabilities_, const py::object& dlogits_, const py::object& losses_,
                                     const py::object& ranks_, const py::object& totals_, const py::object& logits_,
@@ -373,8 +366,8 @@ void bind_ops(py::module_& m) {
     ranks.of_shape({N});
     labels.of_shape({N});
     py::gil_scoped_release release;
-    softmax_cross_entropy(probabilities ? probabilities->data() : nullptr, dlogits ? dlogits->data() : nullptr, losses, ranks,
-                          totals ? totals->data() : nullptr, logits, labels, K, N, k, scale, stream_of(stream));
+    softmax_cross_entropy<float>(probabilities ? probabilities->data() : nullptr, dlogits ? dlogits->data() : nullptr, losses, ranks,
+                                 totals ? totals->data() : nullptr, logits, labels, K, N, k, scale, stream_of(stream));
   });
   m.def("augment", [](const py::object& x_, const py::object& images_, const py::object& crops_, const py::object& mean_,
                       const py::object& scale_, const py::object& shifts_, std::uintptr_t stream) {
@@ -396,7 +389,7 @@ void bind_ops(py::module_& m) {
     scale.of_shape({shape.C});
     if (shifts) shifts->of_shape({shape.B, shape.C});
     py::gil_scoped_release release;
-    augment(x, images, crops, mean, scale, shifts ? shifts->data() : nullptr, shape, stream_of(stream));
+    augment<float>(x, images, crops, mean, scale, shifts ? shifts->data() : nullptr, shape, stream_of(stream));
   });
 }
 
@@ -442,8 +435,27 @@ void bind_execution(py::module_& m) {
 #endif
 
 #if defined(PYALEXNET_TEST_BUILD)
+/// Kernels on arrays of bfloat16, which NumPy has as their bits.
+void bind_bf16(py::module_& m) {
+  using Bits = Array<std::uint16_t>;
+  const auto bf16 = [](const Bits& a) { return reinterpret_cast<simt::Bf16*>(a.data()); };
+  m.def("conv_forward_bf16", [=](const py::object& y_, const py::object& x_, const py::object& w_, const py::object& b_, int stride,
+                                 int pad, int groups, const std::string& activation) {
+    const Bits y("y", y_), x("x", x_), w("w", w_);
+    const Array<const float> b("b", b_);
+    const ConvShape shape = conv_shape(x.of_images().shape(), w.shape(), y.shape(), stride, pad, groups);
+    conv_forward<simt::Bf16>(bf16(y), bf16(x), bf16(w), b, shape, activation_of(activation), nullptr);
+  });
+  m.def("lrn_forward_bf16", [=](const py::object& y_, const py::object& x_) {
+    const Bits y("y", y_), x("x", x_);
+    const int C = x.extent(0);
+    lrn_forward<simt::Bf16>(bf16(y), bf16(x), {x.size() / C, C, 1, 5, 2.0f, 1e-4f, 0.75f}, nullptr);
+  });
+}
+
 void bind_selftest(py::module_ m) {
   using namespace simt::selftest;
+  bind_bf16(m);
   m.def("prefix_sum", &prefix_sum);
   m.def("warp", &warp);
   m.def("indices", &indices);

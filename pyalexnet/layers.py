@@ -241,7 +241,15 @@ class Conv(Layer):
     def workspace(self, at: Device, shape: Shape, images: int) -> int:
         w_shape = self.parameters(shape)["weight"].shape
         dy_shape = (*self.output_shape(shape), images)
-        return ops.conv_workspace(at, (*shape, images), w_shape, dy_shape, self.groups)
+        return ops.conv_workspace(
+            at,
+            (*shape, images),
+            w_shape,
+            dy_shape,
+            stride=self.stride,
+            pad=self.pad,
+            groups=self.groups,
+        )
 
     def forward(self, slot: Slot, run: Pass) -> None:
         ops.conv_forward(

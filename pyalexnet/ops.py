@@ -97,14 +97,28 @@ def conv_backward_weights(
     at = devices.of(x)
     out = _or_empty(at, out, w_shape)
     if workspace is None:
-        workspace = _workspace(at, conv_workspace(at, x.shape, w_shape, dy.shape, groups))
+        floats = conv_workspace(
+            at, x.shape, w_shape, dy.shape, stride=stride, pad=pad, groups=groups
+        )
+        workspace = _workspace(at, floats)
     at.run("conv_backward_weights", out, x, dy, workspace, stride, pad, groups)
     return out
 
 
-def conv_workspace(at: Device, x_shape: Shape, w_shape: Shape, dy_shape: Shape, groups: int) -> int:
+def conv_workspace(
+    at: Device,
+    x_shape: Shape,
+    w_shape: Shape,
+    dy_shape: Shape,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    groups: int = 1,
+) -> int:
     """Floats of workspace that `conv_backward_weights` needs on the device `at`; may be 0."""
-    return int(at.lib.conv_backward_weights_workspace(x_shape, w_shape, dy_shape, groups))
+    return int(
+        at.lib.conv_backward_weights_workspace(x_shape, w_shape, dy_shape, stride, pad, groups)
+    )
 
 
 def linear_forward(
@@ -144,7 +158,7 @@ def linear_workspace(at: Device, x_shape: Shape, dy_shape: Shape) -> int:
     """Floats of workspace that `linear_backward_weights` needs on the device `at`; may be 0."""
     (features, images), outputs = x_shape, dy_shape[0]
     return conv_workspace(
-        at, (features, 1, 1, images), (features, 1, 1, outputs), (outputs, 1, 1, images), 1
+        at, (features, 1, 1, images), (features, 1, 1, outputs), (outputs, 1, 1, images)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from types import ModuleType
 
 import checks
 import numpy as np
@@ -15,6 +16,15 @@ from pyalexnet.device import HostDevice
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """Random numbers that are the same whenever the same test runs."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+
+
+@pytest.fixture
+def selftest() -> ModuleType:
+    """The kernels that only test builds have."""
+    lib = checks.HOST.lib
+    if not hasattr(lib, "selftest"):
+        pytest.skip("needs a test build: PYALEXNET_TEST_BUILD=1 pip install …")
+    return lib.selftest
 
 
 @pytest.fixture

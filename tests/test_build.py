@@ -179,26 +179,35 @@ Resource usage:
  Function _Z16tile_gemm_kernelILi2EEvPf:
   REG:128 STACK:{stack} SHARED:1024 LOCAL:{local} CONSTANT[0]:536 TEXTURE:0 SURFACE:0 SAMPLER:0
  Function _Z11relu_kernelPf:
-  REG:8 STACK:16 SHARED:0 LOCAL:0 CONSTANT[0]:536 TEXTURE:0 SURFACE:0 SAMPLER:0
+  REG:8 STACK:{relu_stack} SHARED:0 LOCAL:0 CONSTANT[0]:536 TEXTURE:0 SURFACE:0 SAMPLER:0
 """
 
 
+def usage(arch: object, stack: int = 0, local: int = 0, relu_stack: int = 0) -> str:
+    return USAGE.format(arch=arch, stack=stack, local=local, relu_stack=relu_stack)
+
+
 def test_cubins_are_read():
-    text = USAGE.format(arch=75, stack=0, local=0) + USAGE.format(arch="90a", stack=0, local=0)
+    text = usage(75) + usage("90a")
     kernels = cubins.parse(text)
     gemm = "_Z16tile_gemm_kernelILi2EEvPf"
     assert [(k.arch, k.name) for k in kernels[::2]] == [("sm_75", gemm), ("sm_90a", gemm)]
     assert kernels[0] == cubins.Kernel(gemm, "sm_75", 128, 1024, 0, 0)
-    assert kernels[1].stack == 16
+    assert kernels[1].registers == 8
     assert cubins.problems(kernels) == []
 
 
-@pytest.mark.parametrize(("stack", "local"), [(8, 0), (0, 8)])
-def test_a_spilling_matrix_product_is_a_problem(stack, local):
-    text = USAGE.format(arch=75, stack=0, local=0) + USAGE.format(arch=80, stack=stack, local=local)
-    assert cubins.problems(cubins.parse(text)) == [
-        "_Z16tile_gemm_kernelILi2EEvPf keeps 8 bytes in local memory on sm_80"
-    ]
+@pytest.mark.parametrize(
+    ("sizes", "name"),
+    [
+        ({"stack": 8}, "_Z16tile_gemm_kernelILi2EEvPf"),
+        ({"local": 8}, "_Z16tile_gemm_kernelILi2EEvPf"),
+        ({"relu_stack": 8}, "_Z11relu_kernelPf"),
+    ],
+)
+def test_a_kernel_that_spills_is_a_problem(sizes, name):
+    kernels = cubins.parse(usage(75) + usage(80, **sizes))
+    assert cubins.problems(kernels) == [f"{name} keeps 8 bytes in local memory on sm_80"]
 
 
 def test_names_are_made_readable():

@@ -285,7 +285,7 @@ def test_images_of_zeros_add_nothing_to_weights(few, rng):
 
 def test_a_workspace_of_the_stated_size_is_enough(few, rng):
     x, dy = padded(floats(rng, *few.x)), padded(floats(rng, *few.y))
-    floats_needed = ops.conv_workspace(HOST, x.shape, few.w, dy.shape, few.groups)
+    floats_needed = ops.conv_workspace(HOST, x.shape, few.w, dy.shape, **few.how)
     memory = np.full(floats_needed + 64, np.pi, np.float32)
     dw = ops.conv_backward_weights(
         x, dy, few.w, **few.how, workspace=memory[:floats_needed] if floats_needed else None
@@ -383,7 +383,7 @@ def test_linear_bits(rng):
 def test_linear_workspace_is_that_of_its_convolution():
     n = HOST.images_multiple
     assert ops.linear_workspace(HOST, (30, n), (7, n)) == ops.conv_workspace(
-        HOST, (30, 1, 1, n), (30, 1, 1, 7), (7, 1, 1, n), 1
+        HOST, (30, 1, 1, n), (30, 1, 1, 7), (7, 1, 1, n)
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 import checks
 import numpy as np
 import pytest
@@ -11,14 +9,6 @@ import pytest
 from pyalexnet import _host
 
 ORDERS = [("forward", 0), ("reverse", 0), ("shuffled", 1), ("shuffled", 2)]
-
-
-@pytest.fixture
-def selftest() -> ModuleType:
-    """The kernels that only test builds have."""
-    if not hasattr(_host, "selftest"):
-        pytest.skip("needs a test build: PYALEXNET_TEST_BUILD=1 pip install …")
-    return _host.selftest
 
 
 @pytest.fixture(params=ORDERS, ids=lambda order: f"{order[0]}{order[1]}")

@@ -4,15 +4,21 @@
 
 namespace pyalexnet {
 
-void conv_forward(float* y, const float* x, const float* w, const float* b, const ConvShape& s, Activation activation,
-                  StreamHandle stream) {
-  check_conv_sizes(s);
+template <class T>
+void conv_forward(T* y, const T* x, const T* w, const float* b, const ConvShape& s, Activation activation, StreamHandle stream) {
+  const simt::Range range(__func__);
+  check_conv_shape(s);
   const int filters = s.K / s.G, columns = s.P * s.Q * s.N, taps = s.C / s.G * s.R * s.S;
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
-    tile_gemm<Tile>(FiltersByRow<Tile>(w, s), PatchesByColumn<Tile::kVec>(x, s), StoreRows{y, b, activation, filters, columns}, filters,
-                    columns, s.G, Reduction{taps, simt::round_up(taps, Tile::kDepth), 1}, static_cast<simt::Stream>(stream));
+    tile_gemm<Tile>(FiltersByRow<T, Tile>(w, s), PatchesByColumn<T, Tile::kVec>(x, s), StoreRows<T>{y, b, activation, filters, columns},
+                    filters, columns, s.G, unsplit(taps), stream);
   });
 }
+
+template void conv_forward(float*, const float*, const float*, const float*, const ConvShape&, Activation, StreamHandle);
+#if defined(PYALEXNET_TEST_BUILD)
+template void conv_forward(simt::Bf16*, const simt::Bf16*, const simt::Bf16*, const float*, const ConvShape&, Activation, StreamHandle);
+#endif
 
 }  // namespace pyalexnet

@@ -7,25 +7,16 @@
 // A vector of columns is a few images of one pixel, so its padding test is one branch and its load is contiguous.
 #pragma once
 
+#include "conv/shape.cuh"
 #include "gemm/tile_gemm.cuh"
-#include "kernels.hpp"
 
 namespace pyalexnet {
 
-/// A row or column so far outside that no filter tap brings it back in.
-constexpr int kFarOutside = -(1 << 29);
-
-/// Kernels count a matrix's rows, columns and steps in 32 bits. Throws std::invalid_argument.
-inline void check_conv_sizes(const ConvShape& s) {
-  const std::int64_t limit = 0x7fffffff - 4096;  // a tile may reach over the edge
-  if (std::int64_t{s.P} * s.Q * s.N > limit || std::int64_t{s.H} * s.W * s.N > limit || std::int64_t{s.C} * s.R * s.S > limit ||
-      std::int64_t{s.K + 16} * s.R * s.S > limit)
-    throw std::invalid_argument("a convolution's pixels times images, and its filters' elements, must be well below 2^31");
-}
-
 /// The part of x that each filter sees.
+template <class T>
 class Patches {
  public:
+  using Element = T;
   /// One vector of images at the upper left pixel of an output pixel's patch.
   struct Pixel {
     std::int64_t offset;
@@ -38,17 +29,17 @@ class Patches {
     int row, column;
   };
 
-  Patches(const float* x, const ConvShape& s)
+  Patches(const T* x, const ConvShape& s)
       : x_(x), per_group_(std::int64_t{s.C / s.G} * s.H * s.W * s.N), pixels_(s.P * s.Q), taps_(s.C / s.G * s.R * s.S), height_(s.H),
         width_(s.W), images_(s.N), stride_(s.stride), pad_(s.pad), by_images_(s.N), by_q_(s.Q), by_taps_(s.R * s.S), by_s_(s.S) {}
 
-  __device__ void select(int group) { x_ += group * per_group_; }
+  __device__ void select_group(int group) { x_ += group * per_group_; }
 
   __device__ Pixel pixel(int column) const {
     int n, q;
     const int at = by_images_.split(column, n);
     const int p = by_q_.split(at, q);
-    if (at >= pixels_) return {0, kFarOutside, 0, images_ - n};
+    if (at >= pixels_) return {0, kOutOfBounds, 0, images_ - n};
     const int row = p * stride_ - pad_, col = q * stride_ - pad_;
     return {(std::int64_t{row} * width_ + col) * images_ + n, row, col, images_ - n};
   }
@@ -57,47 +48,47 @@ class Patches {
     int rest, s;
     const int c = by_taps_.split(k, rest);
     const int r = by_s_.split(rest, s);
-    if (k >= taps_) return {0, kFarOutside, 0};
+    if (k >= taps_) return {0, kOutOfBounds, 0};
     return {((std::int64_t{c} * height_ + r) * width_ + s) * images_, r, s};
   }
 
-  __device__ __forceinline__ Source at(const Pixel& pixel, const Tap& tap) const {
+  __device__ __forceinline__ LoadPlan<T> at(const Pixel& pixel, const Tap& tap) const {
     const bool inside = static_cast<unsigned>(pixel.row + tap.row) < static_cast<unsigned>(height_) &&
                         static_cast<unsigned>(pixel.column + tap.column) < static_cast<unsigned>(width_);
     return {x_ + pixel.offset + tap.offset, 0, inside};
   }
 
  private:
-  const float* x_;
+  const T* x_;
   std::int64_t per_group_;
   int pixels_, taps_, height_, width_, images_, stride_, pad_;
   simt::FastDiv by_images_, by_q_, by_taps_, by_s_;
 };
 
 /// Forward: B[(c, r, s)][pixel, n].
-template <int kVec>
-struct PatchesByColumn : Patches {
-  static constexpr bool kTransposed = false, kAlwaysWhole = true;
-  using Entry = Pixel;
-  using Step = Tap;
-  using Patches::Patches;
-  __device__ Entry entry(int column) const { return pixel(column); }
-  __device__ __forceinline__ Step step(int k) const { return tap(k); }
-  __device__ __forceinline__ Source source(const Entry& entry, const Step& step) const { return at(entry, step); }
-  __device__ __forceinline__ int run(const Entry& entry) const { return entry.images / kVec; }
+template <class T, int kVec>
+struct PatchesByColumn : Patches<T> {
+  static constexpr bool kContiguousAlongK = false, kAlwaysWhole = true;
+  using RowState = typename Patches<T>::Pixel;
+  using KStep = typename Patches<T>::Tap;
+  using Patches<T>::Patches;
+  __device__ RowState row_state(int column) const { return this->pixel(column); }
+  __device__ __forceinline__ KStep k_step(int k) const { return this->tap(k); }
+  __device__ __forceinline__ LoadPlan<T> load_plan(const RowState& row, const KStep& step) const { return this->at(row, step); }
+  __device__ __forceinline__ int contiguous(const RowState& row) const { return row.images / kVec; }
 };
 
 /// Weight gradient: A[pixel, n][(c, r, s)].
-template <int kVec>
-struct PatchesByRow : Patches {
-  static constexpr bool kTransposed = true, kAlwaysWhole = true;
-  using Entry = Tap;
-  using Step = Pixel;
-  using Patches::Patches;
-  __device__ Entry entry(int row) const { return tap(row); }
-  __device__ __forceinline__ Step step(int k) const { return pixel(k); }
-  __device__ __forceinline__ Source source(const Entry& entry, const Step& step) const { return at(step, entry); }
-  __device__ __forceinline__ int run(const Step& step) const { return step.images / kVec; }
+template <class T, int kVec>
+struct PatchesByRow : Patches<T> {
+  static constexpr bool kContiguousAlongK = true, kAlwaysWhole = true;
+  using RowState = typename Patches<T>::Tap;
+  using KStep = typename Patches<T>::Pixel;
+  using Patches<T>::Patches;
+  __device__ RowState row_state(int row) const { return this->tap(row); }
+  __device__ __forceinline__ KStep k_step(int k) const { return this->pixel(k); }
+  __device__ __forceinline__ LoadPlan<T> load_plan(const RowState& row, const KStep& step) const { return this->at(step, row); }
+  __device__ __forceinline__ int contiguous(const KStep& step) const { return step.images / kVec; }
 };
 
 /// Whether vectors of a group's filters can be read and written whole: on a GPU they have to lie on 16 bytes.
@@ -107,26 +98,27 @@ bool filters_are_aligned(const ConvShape& s) {
 }
 
 /// Forward: A[(c, r, s)][k]; w as it lies.
-template <class Tile>
+template <class T, class Tile>
 class FiltersByRow {
  public:
+  using Element = T;
   static constexpr int kVec = Tile::kVec;
-  static constexpr bool kTransposed = false, kAlwaysWhole = false;
-  using Entry = int;
-  using Step = std::int64_t;
+  static constexpr bool kContiguousAlongK = false, kAlwaysWhole = false;
+  using RowState = int;
+  using KStep = std::int64_t;
 
-  FiltersByRow(const float* w, const ConvShape& s) : w_(w), per_tap_(s.K), filters_(s.K / s.G), aligned_(filters_are_aligned<Tile>(s)) {}
-  __device__ void select(int group) { w_ += group * filters_; }
-  __device__ Entry entry(int row) const { return row; }
-  __device__ __forceinline__ Step step(int k) const { return std::int64_t{k} * per_tap_; }
-  __device__ __forceinline__ Source source(Entry row, Step offset) const {
+  FiltersByRow(const T* w, const ConvShape& s) : w_(w), per_tap_(s.K), filters_(s.K / s.G), aligned_(filters_are_aligned<Tile>(s)) {}
+  __device__ void select_group(int group) { w_ += group * filters_; }
+  __device__ RowState row_state(int row) const { return row; }
+  __device__ __forceinline__ KStep k_step(int k) const { return std::int64_t{k} * per_tap_; }
+  __device__ __forceinline__ LoadPlan<T> load_plan(RowState row, KStep offset) const {
     const int left = filters_ - row;
     return {w_ + offset + row, left, aligned_ && left >= kVec};
   }
-  __device__ __forceinline__ int run(Entry row) const { return (filters_ - row) / kVec; }
+  __device__ __forceinline__ int contiguous(RowState row) const { return (filters_ - row) / kVec; }
 
  private:
-  const float* w_;
+  const T* w_;
   int per_tap_, filters_;
   bool aligned_;
 };
@@ -138,75 +130,77 @@ inline int padded_filters(const ConvShape& s) {
 }
 
 /// Data gradient: A[(r, s, k)][c].
-template <class Tile>
+template <class T, class Tile>
 class FiltersByChannel {
  public:
+  using Element = T;
   static constexpr int kVec = Tile::kVec;
-  static constexpr bool kTransposed = true, kAlwaysWhole = false;
-  using Entry = std::int64_t;
-  struct Step {
+  static constexpr bool kContiguousAlongK = true, kAlwaysWhole = false;
+  using RowState = std::int64_t;
+  struct KStep {
     std::int64_t offset;
     int left;
   };
 
-  FiltersByChannel(const float* w, const ConvShape& s)
+  FiltersByChannel(const T* w, const ConvShape& s)
       : w_(w), per_tap_(s.K), taps_(s.R * s.S), filters_(s.K / s.G), channels_(s.C / s.G), by_filters_(padded_filters<kVec>(s)),
         aligned_(filters_are_aligned<Tile>(s)) {}
-  __device__ void select(int group) { w_ += group * filters_; }
+  __device__ void select_group(int group) { w_ += group * filters_; }
   /// Past the last channel its weights are read again: those rows of the product are not stored.
-  __device__ Entry entry(int row) const { return std::int64_t{simt::min(row, channels_ - 1)} * taps_ * per_tap_; }
-  __device__ __forceinline__ Step step(int k) const {
+  __device__ RowState row_state(int row) const { return std::int64_t{simt::min(row, channels_ - 1)} * taps_ * per_tap_; }
+  __device__ __forceinline__ KStep k_step(int k) const {
     int filter;
     const int tap = by_filters_.split(k, filter);
     return {std::int64_t{tap} * per_tap_ + filter, filters_ - filter};
   }
-  __device__ __forceinline__ Source source(Entry entry, const Step& step) const {
-    return {w_ + entry + step.offset, step.left, aligned_ && step.left >= kVec};
+  __device__ __forceinline__ LoadPlan<T> load_plan(RowState row, const KStep& step) const {
+    return {w_ + row + step.offset, step.left, aligned_ && step.left >= kVec};
   }
-  __device__ __forceinline__ int run(const Step& step) const { return step.left / kVec; }
+  __device__ __forceinline__ int contiguous(const KStep& step) const { return step.left / kVec; }
 
  private:
-  const float* w_;
+  const T* w_;
   int per_tap_, taps_, filters_, channels_;
   simt::FastDiv by_filters_;
   bool aligned_;
 };
 
 /// Data gradient: B[(r, s, k)][input pixel, n]: the outputs that saw this pixel through tap (r, s).
-template <int kVec>
+template <class T, int kVec>
 class GradientPatches {
  public:
-  static constexpr bool kTransposed = false, kAlwaysWhole = true;
-  struct Entry {
+  using Element = T;
+  static constexpr bool kContiguousAlongK = false, kAlwaysWhole = true;
+  struct RowState {
     int row, column, image;
   };
-  struct Step {
+  struct KStep {
     std::int64_t offset;
     int row, column;
   };
 
-  GradientPatches(const float* dy, const ConvShape& s)
+  GradientPatches(const T* dy, const ConvShape& s)
       : dy_(dy), per_filter_(std::int64_t{s.P} * s.Q * s.N), filters_(s.K / s.G), pixels_(s.H * s.W), rows_(s.P), columns_(s.Q),
         images_(s.N), stride_(s.stride), pad_(s.pad), by_images_(s.N), by_width_(s.W), by_filters_(padded_filters<kVec>(s)), by_s_(s.S),
         by_stride_(s.stride) {}
 
-  __device__ void select(int group) { dy_ += group * filters_ * per_filter_; }
-  __device__ Entry entry(int column) const {
+  __device__ void select_group(int group) { dy_ += group * filters_ * per_filter_; }
+  __device__ RowState row_state(int column) const {
     int n, x;
     const int at = by_images_.split(column, n);
     const int y = by_width_.split(at, x);
-    if (at >= pixels_) return {kFarOutside, 0, n};
+    if (at >= pixels_) return {kOutOfBounds, 0, n};
     return {y + pad_, x + pad_, n};
   }
-  __device__ __forceinline__ Step step(int k) const {
+  __device__ __forceinline__ KStep k_step(int k) const {
     int filter, s;
     const int tap = by_filters_.split(k, filter);
     const int r = by_s_.split(tap, s);
-    if (filter >= filters_) return {0, -kFarOutside, 0};
+    if (filter >= filters_) return {0, -kOutOfBounds, 0};
     return {filter * per_filter_, r, s};
   }
-  __device__ __forceinline__ Source source(const Entry& entry, const Step& step) const {
-    int p = entry.row - step.row, q = entry.column - step.column;
+  __device__ __forceinline__ LoadPlan<T> load_plan(const RowState& row, const KStep& step) const {
+    int p = row.row - step.row, q = row.column - step.column;
     bool inside = p >= 0 && q >= 0;
     if (inside && stride_ > 1) {
       int p_rest, q_rest;
@@ -215,36 +209,38 @@ class GradientPatches {
       inside = p_rest == 0 && q_rest == 0;
     }
     inside = inside && p < rows_ && q < columns_;
-    const std::int64_t at = inside ? (std::int64_t{p} * columns_ + q) * images_ + entry.image : 0;
+    const std::int64_t at = inside ? (std::int64_t{p} * columns_ + q) * images_ + row.image : 0;
     return {dy_ + step.offset + at, 0, inside};
   }
-  __device__ __forceinline__ int run(const Entry& entry) const { return (images_ - entry.image) / kVec; }
+  __device__ __forceinline__ int contiguous(const RowState& row) const { return (images_ - row.image) / kVec; }
 
  private:
-  const float* dy_;
+  const T* dy_;
   std::int64_t per_filter_;
   int filters_, pixels_, rows_, columns_, images_, stride_, pad_;
   simt::FastDiv by_images_, by_width_, by_filters_, by_s_, by_stride_;
 };
 
 /// Weight gradient: B[pixel, n][k]: dy as it lies.
+template <class T>
 class GradientByFilter {
  public:
-  static constexpr bool kTransposed = true, kAlwaysWhole = true;
-  using Entry = std::int64_t;
-  using Step = int;
+  using Element = T;
+  static constexpr bool kContiguousAlongK = true, kAlwaysWhole = true;
+  using RowState = std::int64_t;
+  using KStep = int;
 
-  GradientByFilter(const float* dy, const ConvShape& s) : dy_(dy), per_filter_(std::int64_t{s.P} * s.Q * s.N), filters_(s.K / s.G) {}
-  __device__ void select(int group) { dy_ += group * filters_ * per_filter_; }
+  GradientByFilter(const T* dy, const ConvShape& s) : dy_(dy), per_filter_(std::int64_t{s.P} * s.Q * s.N), filters_(s.K / s.G) {}
+  __device__ void select_group(int group) { dy_ += group * filters_ * per_filter_; }
   /// Past the last filter its gradient is read again: those columns of the product are not stored.
-  __device__ Entry entry(int column) const { return simt::min(column, filters_ - 1) * per_filter_; }
-  __device__ __forceinline__ Step step(int k) const { return k; }
-  __device__ __forceinline__ Source source(Entry entry, Step k) const { return {dy_ + entry + k, 0, true}; }
+  __device__ RowState row_state(int column) const { return simt::min(column, filters_ - 1) * per_filter_; }
+  __device__ __forceinline__ KStep k_step(int k) const { return k; }
+  __device__ __forceinline__ LoadPlan<T> load_plan(RowState row, KStep k) const { return {dy_ + row + k, 0, true}; }
   /// A filter's gradient is contiguous from end to end.
-  __device__ __forceinline__ int run(Step) const { return 1 << 20; }
+  __device__ __forceinline__ int contiguous(KStep) const { return 1 << 20; }
 
  private:
-  const float* dy_;
+  const T* dy_;
   std::int64_t per_filter_;
   int filters_;
 };

@@ -1,5 +1,5 @@
 // Convolution, gradient of the weights: patches times gradients, summed over pixels and images. The result is small and the sum long,
-// so the sum is split over blocks; the pieces are added in a fixed order, which makes the result the same on every run.
+// so the sum is split over blocks (split-K); the splits are added in a fixed order, which makes the result the same on every run.
 #include "conv/operands.cuh"
 #include "gemm/epilogue.cuh"
 
@@ -8,29 +8,29 @@ namespace {
 
 /// How the sum over pixels and images is split: by the sizes alone, so that the number of cores does not change the result.
 template <class Tile>
-Reduction split_reduction(const ConvShape& s) {
+SplitK split_k_of(const ConvShape& s) {
   const int length = s.P * s.Q * s.N, rows = s.C / s.G * s.R * s.S, columns = s.K / s.G;
   const std::int64_t tiles = std::int64_t{simt::ceil_div(rows, Tile::kRows)} * simt::ceil_div(columns, Tile::kCols) * s.G;
-  const int phases = simt::ceil_div(length, Tile::kDepth);
-  constexpr int kShortestPiece = 4;  // phases: below that, adding the pieces costs more than the parallelism brings
+  const int k_tiles = simt::ceil_div(length, Tile::kDepth);
+  constexpr int kFewest = 4;  // k tiles of a split: below that, adding the splits costs more than the parallelism brings
   const auto wanted = static_cast<int>(simt::ceil_div<std::int64_t>(Tile::kSplitTarget, tiles));
-  const int splits = simt::min(wanted, simt::ceil_div(phases, kShortestPiece));
-  const int chunk = simt::ceil_div(phases, splits) * Tile::kDepth;
+  const int splits = simt::min(wanted, simt::ceil_div(k_tiles, kFewest));
+  const int chunk = simt::ceil_div(k_tiles, splits) * Tile::kDepth;
   return {length, chunk, simt::ceil_div(length, chunk)};
 }
 
-/// Computes: dw[i] = sum over pieces of piece[i], first to last.
-/// Layout:   pieces x elements of dw.
+/// Computes: dw[i] = sum over splits of partial[split][i], first to last.
+/// Layout:   partial: splits x elements of dw.
 /// Mapping:  a thread owns one element at a time.
 /// Cost:     reads splits + 1 times dw's bytes; bound by memory.
 template <class Target>
-__global__ void __launch_bounds__(Target::kThreads) add_pieces_kernel(float* dw, const float* pieces, std::int64_t elements, int splits) {
+__global__ void __launch_bounds__(Target::kThreads) add_splits_kernel(float* dw, const float* partial, std::int64_t elements, int splits) {
   constexpr int kPerBlock = Target::kThreads * Target::kVec * Target::kVecsPerThread;
   const std::int64_t begin = std::int64_t{blockIdx.x} * kPerBlock;
   const std::int64_t end = simt::min(elements, begin + kPerBlock);
   for (std::int64_t i = begin + threadIdx.x; i < end; i += Target::kThreads) {
-    float sum = pieces[i];
-    for (int piece = 1; piece < splits; ++piece) sum += pieces[piece * elements + i];
+    float sum = partial[i];
+    for (int split = 1; split < splits; ++split) sum += partial[split * elements + i];
     dw[i] = sum;
   }
 }
@@ -40,33 +40,37 @@ std::int64_t elements_of(const ConvShape& s) { return std::int64_t{s.C / s.G} * 
 }  // namespace
 
 std::size_t conv_backward_weights_workspace(const ConvShape& s) {
+  check_conv_shape(s);
   std::size_t floats = 0;
   for_each_gemm_tile([&](auto tile) {
-    const Reduction reduction = split_reduction<decltype(tile)>(s);
-    if (reduction.splits > 1) floats = std::max(floats, static_cast<std::size_t>(reduction.splits * elements_of(s)));
+    const SplitK split_k = split_k_of<decltype(tile)>(s);
+    if (split_k.splits > 1) floats = std::max(floats, static_cast<std::size_t>(split_k.splits * elements_of(s)));
   });
   return floats;
 }
 
-void conv_backward_weights(float* dw, const float* x, const float* dy, float* workspace, const ConvShape& s, StreamHandle stream_handle) {
-  check_conv_sizes(s);
-  const auto stream = static_cast<simt::Stream>(stream_handle);
+template <class T>
+void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace, const ConvShape& s, StreamHandle stream) {
+  const simt::Range range(__func__);
+  check_conv_shape(s);
   const int rows = s.C / s.G * s.R * s.S, columns = s.K / s.G;
   int splits = 1;
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
-    const Reduction reduction = split_reduction<Tile>(s);
-    splits = reduction.splits;
-    const StorePiece epilogue{splits > 1 ? workspace : dw, elements_of(s), rows, columns, s.G, filters_are_aligned<Tile>(s)};
-    tile_gemm<Tile>(PatchesByRow<Tile::kVec>(x, s), GradientByFilter(dy, s), epilogue, rows, columns, s.G, reduction, stream);
+    const SplitK split_k = split_k_of<Tile>(s);
+    splits = split_k.splits;
+    const StoreSplit epilogue{splits > 1 ? workspace : dw, elements_of(s), rows, columns, s.G, filters_are_aligned<Tile>(s)};
+    tile_gemm<Tile>(PatchesByRow<T, Tile::kVec>(x, s), GradientByFilter<T>(dy, s), epilogue, rows, columns, s.G, split_k, stream);
   });
   if (splits == 1) return;
   with_target([&](auto target) {
     using Target = decltype(target);
     constexpr std::int64_t kPerBlock = Target::kThreads * Target::kVec * Target::kVecsPerThread;
     const auto blocks = static_cast<unsigned>(simt::ceil_div(elements_of(s), kPerBlock));
-    simt::launch(add_pieces_kernel<Target>, blocks, Target::kThreads, 0, stream, dw, workspace, elements_of(s), splits);
+    simt::launch(add_splits_kernel<Target>, blocks, Target::kThreads, 0, stream, dw, workspace, elements_of(s), splits);
   });
 }
+
+template void conv_backward_weights(float*, const float*, const float*, float*, const ConvShape&, StreamHandle);
 
 }  // namespace pyalexnet

@@ -1,49 +1,47 @@
-// What happens to a finished vector of the product on its way to memory.
+// What becomes of a finished vector of the product on its way to memory.
 #pragma once
 
-#include "kernels.hpp"
-#include "simt/simt.cuh"
+#include "ops/activate.cuh"
 
 namespace pyalexnet {
 
-/// Stores rows of whole vectors: out[group][row][column] = activation(acc + bias[group][row]).
+/// Stores rows of whole vectors: out[group][row][column] = activation(sums + bias[group][row]).
+template <class T>
 struct StoreRows {
-  float* out;
+  T* out;
   const float* bias;  // may be null
   Activation activation;
   int rows, columns;  // of a group
 
   template <int W>
-  __device__ __forceinline__ void store(int group, int, int row, int column, simt::Vec<W> acc) const {
+  __device__ __forceinline__ void store(int group, int, int row, int column, simt::Vec<W> sums) const {
     if (row >= rows || column >= columns) return;
     const std::int64_t at = std::int64_t{group} * rows + row;
-    if (bias != nullptr) acc = acc + simt::Vec<W>(bias[at]);
-    if (activation == Activation::kRelu) {
-      const simt::Vec<W> zero(0.0f);
-      acc = simt::select(zero > acc, zero, acc);  // keeps a NaN
-    } else if (activation == Activation::kTanh) {
-      acc = simt::map(acc, [](float x) { return tanhf(x); });
-    }
-    simt::store<W>(out + at * columns + column, acc);
+    if (bias != nullptr) sums = sums + simt::Vec<W>(bias[at]);
+    if (activation == Activation::kRelu)
+      sums = activate<Activation::kRelu>(sums);
+    else if (activation == Activation::kTanh)
+      sums = activate<Activation::kTanh>(sums);
+    simt::store<W>(out + at * columns + column, sums);
   }
 };
 
-/// Stores one piece of a split reduction: out[piece][row][group][column], whose rows need not be whole vectors.
-struct StorePiece {
+/// Stores one split of a reduction: out[split][row][group][column], whose rows need not be whole vectors.
+struct StoreSplit {
   float* out;
-  std::int64_t per_piece;
+  std::int64_t per_split;
   int rows, columns, groups;
   bool aligned;
 
   template <int W>
-  __device__ __forceinline__ void store(int group, int piece, int row, int column, simt::Vec<W> acc) const {
+  __device__ __forceinline__ void store(int group, int split, int row, int column, simt::Vec<W> sums) const {
     if (row >= rows || column >= columns) return;
-    float* to = out + piece * per_piece + (std::int64_t{row} * groups + group) * columns + column;
+    float* to = out + split * per_split + (std::int64_t{row} * groups + group) * columns + column;
     if (aligned && column + W <= columns) {
-      simt::store<W>(to, acc);
+      simt::store<W>(to, sums);
     } else {
       for (int i = 0; i < W; ++i)
-        if (column + i < columns) to[i] = acc[i];
+        if (column + i < columns) to[i] = sums[i];
     }
   }
 };

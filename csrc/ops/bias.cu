@@ -1,5 +1,5 @@
 // The gradient of a layer's biases.
-#include "ops/vectors.cuh"
+#include "ops/elementwise.cuh"
 
 namespace pyalexnet {
 namespace {
@@ -8,8 +8,8 @@ namespace {
 constexpr int kChain = 64;
 
 /// Sum of the vectors first, first + step, ... of the row, in chains that are then added up.
-template <int W>
-__device__ __forceinline__ simt::Vec<W> sum_of_vectors(const float* row, std::int64_t first, std::int64_t step, std::int64_t end) {
+template <int W, class T>
+__device__ __forceinline__ simt::Vec<W> sum_of_vectors(const T* row, std::int64_t first, std::int64_t step, std::int64_t end) {
   constexpr int kParallel = 4;  // independent chains hide the latency of an addition
   simt::Vec<W> total(0.0f);
   std::int64_t i = first;
@@ -34,18 +34,18 @@ __device__ __forceinline__ simt::Vec<W> sum_of_vectors(const float* row, std::in
 // Layout    db (K), dy (K, M): M = P Q N, a multiple of the vector
 // Mapping   a block has the filters blockIdx.x, blockIdx.x + gridDim.x, ...; its threads take vectors in turn, then add up in a tree
 // Cost      1 FLOP, 4 bytes a term: bound by memory
-template <class T>
-__global__ void __launch_bounds__(T::kThreads) bias_backward_kernel(float* db, const float* dy, int K, std::int64_t M) {
-  constexpr int W = T::kVec;
+template <class Target, class T>
+__global__ void __launch_bounds__(Target::kThreads) bias_backward_kernel(float* db, const T* dy, int K, std::int64_t M) {
+  constexpr int W = Target::kVec;
   float* partial = simt::shared_memory<float>();  // one of each thread
   const int t = static_cast<int>(threadIdx.x);
   for (int k = static_cast<int>(blockIdx.x); k < K; k += static_cast<int>(gridDim.x)) {
-    const simt::Vec<W> v = sum_of_vectors<W>(dy + k * M, std::int64_t{t} * W, T::kThreads * W, M);
+    const simt::Vec<W> v = sum_of_vectors<W>(dy + k * M, std::int64_t{t} * W, Target::kThreads * W, M);
     float sum = 0.0f;
     SIMT_UNROLL
     for (int i = 0; i < W; ++i) sum += v[i];
     partial[t] = sum;
-    for (int half = T::kThreads / 2; half > 0; half /= 2) {
+    for (int half = Target::kThreads / 2; half > 0; half /= 2) {
       __syncthreads();
       if (t < half) partial[t] += partial[t + half];
     }
@@ -56,14 +56,18 @@ __global__ void __launch_bounds__(T::kThreads) bias_backward_kernel(float* db, c
 
 }  // namespace
 
-void bias_backward(float* db, const float* dy, int K, std::int64_t M, StreamHandle stream) {
+template <class T>
+void bias_backward(float* db, const T* dy, int K, std::int64_t M, StreamHandle stream) {
+  const simt::Range range(__func__);
   constexpr int kMaxBlocks = 1024;
   if (K == 0) return;
   with_target([&](auto target) {
-    using T = decltype(target);
-    simt::launch(bias_backward_kernel<T>, K < kMaxBlocks ? K : kMaxBlocks, T::kThreads, T::kThreads * sizeof(float), stream_of(stream), db,
-                 dy, K, M);
+    using Target = decltype(target);
+    simt::launch(bias_backward_kernel<Target, T>, K < kMaxBlocks ? K : kMaxBlocks, Target::kThreads, Target::kThreads * sizeof(float),
+                 stream, db, dy, K, M);
   });
 }
+
+template void bias_backward(float*, const float*, int, std::int64_t, StreamHandle);
 
 }  // namespace pyalexnet

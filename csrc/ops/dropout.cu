@@ -1,8 +1,8 @@
 // Dropout whose mask is computed again whenever it is needed.
 #include <cmath>
 
+#include "ops/elementwise.cuh"
 #include "ops/philox.cuh"
-#include "ops/vectors.cuh"
 
 namespace pyalexnet {
 namespace {
@@ -17,17 +17,17 @@ struct DropoutMask {
 //           The random word of feature f and image n, counted from first_feature and first_image, is word f % 4 of Philox at
 //           (n, f / 4, step, layer)
 // Layout    x, y (F, N); y may be x
-// Mapping   a thread has T::kVecsPerThread vectors of images, each with the four features that share its random numbers
+// Mapping   a thread has Target::kVecsPerThread vectors of images, each with the four features that share its random numbers
 // Cost      about 25 integer instructions, 8 bytes an element: bound by memory on a GPU, by arithmetic on a CPU
-template <class T>
-__global__ void __launch_bounds__(T::kThreads)
-    dropout_kernel(float* y, const float* x, std::int64_t F, std::int64_t N, float scale, DropoutMask mask) {
-  constexpr int W = T::kVec;
+template <class Target, class T>
+__global__ void __launch_bounds__(Target::kThreads)
+    dropout_kernel(T* y, const T* x, std::int64_t F, std::int64_t N, float scale, DropoutMask mask) {
+  constexpr int W = Target::kVec;
   using Words = simt::WordVec<W>;
   const Words threshold(mask.threshold);
   // Words come in fours, of which the first and the last may belong in part to features before and after.
   const std::int64_t begin = mask.first_feature % 4;
-  for_own_vectors<T>(simt::ceil_div(begin + F, std::int64_t{4}) * N, [=](std::int64_t i) {
+  for_own_vectors<Target>(simt::ceil_div(begin + F, std::int64_t{4}) * N, [=](std::int64_t i) {
     const std::int64_t quad = i / N, n = i - quad * N;
     const auto counter = static_cast<std::uint32_t>(mask.first_feature / 4 + quad);
     Words words[4] = {Words(0u), Words(counter), Words(mask.step), Words(mask.layer)};
@@ -46,17 +46,22 @@ __global__ void __launch_bounds__(T::kThreads)
 
 }  // namespace
 
-void dropout(float* y, const float* x, std::int64_t F, std::int64_t N, double p, float scale, std::uint64_t seed, std::uint32_t layer,
+template <class T>
+void dropout(T* y, const T* x, std::int64_t F, std::int64_t N, double p, float scale, std::uint64_t seed, std::uint32_t layer,
              std::uint32_t step, std::uint32_t first_feature, std::uint32_t first_image, StreamHandle stream) {
+  const simt::Range range(__func__);
   if (!(p >= 0.0 && p < 1.0)) throw std::invalid_argument("p is " + std::to_string(p) + "; it must be at least 0 and below 1");
   if (F == 0 || N == 0) return;
   const double threshold = std::fmin(std::ceil(p * 4294967296.0), 4294967295.0);
   const DropoutMask mask{seed, static_cast<std::uint32_t>(threshold), step, layer, first_feature, first_image};
   with_target([&](auto target) {
-    using T = decltype(target);
-    simt::launch(dropout_kernel<T>, vectors_grid<T>(simt::ceil_div(first_feature % 4 + F, std::int64_t{4}) * N), T::kThreads, 0,
-                 stream_of(stream), y, x, F, N, scale, mask);
+    using Target = decltype(target);
+    simt::launch(dropout_kernel<Target, T>, vectors_grid<Target>(simt::ceil_div(first_feature % 4 + F, std::int64_t{4}) * N),
+                 Target::kThreads, 0, stream, y, x, F, N, scale, mask);
   });
 }
+
+template void dropout(float*, const float*, std::int64_t, std::int64_t, double, float, std::uint64_t, std::uint32_t, std::uint32_t,
+                      std::uint32_t, std::uint32_t, StreamHandle);
 
 }  // namespace pyalexnet

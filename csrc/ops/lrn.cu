@@ -1,8 +1,14 @@
 // Local response normalisation across channels.
-#include "ops/vectors.cuh"
+#include "ops/elementwise.cuh"
 
 namespace pyalexnet {
 namespace {
+
+/// Adjacent vectors that a thread takes along from channel to channel: on a CPU half a memory page.
+template <class Target>
+struct LrnBlock {
+  static constexpr int kVecs = Target::kOnGpu ? 1 : 512 / Target::kVec;
+};
 
 /// What the kernels need of the shape: channels of a group, and columns, the floats between one channel and the next.
 struct LrnWalk {
@@ -29,19 +35,19 @@ __device__ __forceinline__ Powers<W> powers(simt::Vec<W> s, float beta) {
 }
 
 /// The last few values of each of the running thread's columns, in shared memory. Neighbouring threads' are adjacent.
-template <class T>
+template <class Target>
 class Ring {
  public:
-  static constexpr int W = T::kVec;
+  static constexpr int W = Target::kVec;
   /// Takes the block's shared memory from `base` on, which it moves on behind itself, and fills the slots with zeros.
   __device__ __forceinline__ Ring(float*& base, int slots)
       : slots_(slots), step_(static_cast<int>(blockDim.x) * W), own_(base + threadIdx.x * W) {
-    base += slots * T::kLrnVecs * step_;
-    for (int i = 0; i < slots * T::kLrnVecs; ++i) simt::store<W>(own_ + i * step_, simt::Vec<W>(0.0f));
+    base += slots * LrnBlock<Target>::kVecs * step_;
+    for (int i = 0; i < slots * LrnBlock<Target>::kVecs; ++i) simt::store<W>(own_ + i * step_, simt::Vec<W>(0.0f));
   }
   /// Where the values of a channel >= 0 are kept; the next column's are step() floats further on.
   __device__ __forceinline__ float* of_channel(int channel) const { return of_slot(channel % slots_); }
-  __device__ __forceinline__ float* of_slot(int slot) const { return own_ + slot * T::kLrnVecs * step_; }
+  __device__ __forceinline__ float* of_slot(int slot) const { return own_ + slot * LrnBlock<Target>::kVecs * step_; }
   __device__ __forceinline__ int step() const { return step_; }
 
  private:
@@ -50,48 +56,49 @@ class Ring {
 };
 
 /// Adds up f(value) over the first `size` slots, `at` floats after the thread's first.
-template <class T, class F>
-__device__ __forceinline__ simt::Vec<T::kVec> sum_of_slots(const Ring<T>& ring, int size, int at, F f) {
-  constexpr int W = T::kVec;
+template <class Target, class F>
+__device__ __forceinline__ simt::Vec<Target::kVec> sum_of_slots(const Ring<Target>& ring, int size, int at, F f) {
+  constexpr int W = Target::kVec;
   simt::Vec<W> sum(0.0f);
   for (int slot = 0; slot < size; ++slot) sum = f(simt::load<W>(ring.of_slot(slot) + at), sum);
   return sum;
 }
 
 /// s = k + alpha (sum of the ring's squares).
-template <class T>
-__device__ __forceinline__ simt::Vec<T::kVec> scale_of(const Ring<T>& xs, int size, int at, const LrnWalk& walk) {
+template <class Target>
+__device__ __forceinline__ simt::Vec<Target::kVec> scale_of(const Ring<Target>& xs, int size, int at, const LrnWalk& walk) {
   const auto squares = sum_of_slots(xs, size, at, [](auto x, auto sum) { return fma(x, x, sum); });
-  return fma(walk.alpha, squares, simt::Vec<T::kVec>(walk.k));
+  return fma(walk.alpha, squares, simt::Vec<Target::kVec>(walk.k));
 }
 
 /// Calls f(at, column) for the columns that the running thread walks along: `at` is how far into a ring's slot each is.
-template <class T, class F>
+template <class Target, class F>
 __device__ __forceinline__ void for_own_columns(std::int64_t columns, F f) {
-  const int step = static_cast<int>(blockDim.x) * T::kVec;
-  const std::int64_t first = std::int64_t{blockIdx.x} * T::kLrnVecs * step + threadIdx.x * T::kVec;
-  for (int at = 0; at < T::kLrnVecs * step && first + at < columns; at += step) f(at, first + at);
+  const int step = static_cast<int>(blockDim.x) * Target::kVec;
+  const std::int64_t first = std::int64_t{blockIdx.x} * LrnBlock<Target>::kVecs * step + threadIdx.x * Target::kVec;
+  for (int at = 0; at < LrnBlock<Target>::kVecs * step && first + at < columns; at += step) f(at, first + at);
 }
 
 // Computes  y_i = x_i s_i^-beta, s_i = k + alpha sum of x_j^2 over the channels j from i - size/2 to i + size/2 (paper, 3.3) that are
 //           in i's group
 // Layout    x, y (C, columns), columns = H W N
-// Mapping   blockIdx.y is the group; a thread walks T::kLrnVecs adjacent vectors of columns through its channels, keeping the window
+// Mapping   blockIdx.y is the group; a thread walks LrnBlock<Target>::kVecs adjacent vectors of columns through its channels, keeping the
+// window
 //           in shared memory. kSize is the size where it is known to the compiler, else 0
 // Cost      2 size + 30 FLOP, 8 bytes an element: bound by memory
-template <class T, int kSize, bool kThreeQuarters>
-__global__ void __launch_bounds__(T::kThreads) lrn_forward_kernel(float* y, const float* x, LrnWalk walk) {
-  constexpr int W = T::kVec;
+template <class Target, class T, int kSize, bool kThreeQuarters>
+__global__ void __launch_bounds__(Target::kThreads) lrn_forward_kernel(T* y, const T* x, LrnWalk walk) {
+  constexpr int W = Target::kVec;
   const int size = kSize > 0 ? kSize : walk.size, half = size / 2;
   const std::int64_t group = std::int64_t{blockIdx.y} * walk.channels * walk.columns;
   float* shared = simt::shared_memory<float>();
-  const Ring<T> xs(shared, size);
+  const Ring<Target> xs(shared, size);
   for (int ahead = 0; ahead < walk.channels + half; ++ahead) {
     const int i = ahead - half;  // its window ends at `ahead`
     float *const x_ahead = xs.of_channel(ahead), *const x_i = xs.of_channel(i < 0 ? 0 : i);
-    const float* from = x + group + ahead * walk.columns;
-    float* to = y + group + i * walk.columns;
-    for_own_columns<T>(walk.columns, [=](int at, std::int64_t column) {
+    const T* from = x + group + ahead * walk.columns;
+    T* to = y + group + i * walk.columns;
+    for_own_columns<Target>(walk.columns, [=](int at, std::int64_t column) {
       simt::store<W>(x_ahead + at, ahead < walk.channels ? simt::load<W>(from + column) : simt::Vec<W>(0.0f));
       if (i < 0) return;
       const auto s = powers<kThreeQuarters>(scale_of(xs, size, at, walk), walk.beta);
@@ -105,22 +112,22 @@ __global__ void __launch_bounds__(T::kThreads) lrn_forward_kernel(float* y, cons
 // Mapping   as forward. When the walk reads channel `ahead`, s is complete for j, size/2 before it, and the sum over j for i, as much
 //           before j
 // Cost      3 size + 35 FLOP, 12 bytes an element: bound by memory; s is cheaper to compute again than to store and load
-template <class T, int kSize, bool kThreeQuarters>
-__global__ void __launch_bounds__(T::kThreads) lrn_backward_kernel(float* dx, const float* dy, const float* x, LrnWalk walk) {
-  constexpr int W = T::kVec;
+template <class Target, class T, int kSize, bool kThreeQuarters>
+__global__ void __launch_bounds__(Target::kThreads) lrn_backward_kernel(T* dx, const T* dy, const T* x, LrnWalk walk) {
+  constexpr int W = Target::kVec;
   const int size = kSize > 0 ? kSize : walk.size, half = size / 2;
   const std::int64_t group = std::int64_t{blockIdx.y} * walk.channels * walk.columns;
   const float factor = -2.0f * walk.alpha * walk.beta;
   float* shared = simt::shared_memory<float>();
-  const Ring<T> xs(shared, size), terms(shared, size), firsts(shared, half + 1);
+  const Ring<Target> xs(shared, size), terms(shared, size), firsts(shared, half + 1);
   for (int ahead = 0; ahead < walk.channels + 2 * half; ++ahead) {
     const int j = ahead - half, i = j - half;
     const int j_kept = j < 0 ? 0 : j, i_kept = i < 0 ? 0 : i;
     float *const x_ahead = xs.of_channel(ahead), *const x_j = xs.of_channel(j_kept), *const x_i = xs.of_channel(i_kept);
     float *const first_j = firsts.of_channel(j_kept), *const first_i = firsts.of_channel(i_kept), *const term_j = terms.of_channel(j_kept);
-    const float *x_from = x + group + ahead * walk.columns, *dy_from = dy + group + j * walk.columns;
-    float* to = dx + group + i * walk.columns;
-    for_own_columns<T>(walk.columns, [=](int at, std::int64_t column) {
+    const T *x_from = x + group + ahead * walk.columns, *dy_from = dy + group + j * walk.columns;
+    T* to = dx + group + i * walk.columns;
+    for_own_columns<Target>(walk.columns, [=](int at, std::int64_t column) {
       simt::store<W>(x_ahead + at, ahead < walk.channels ? simt::load<W>(x_from + column) : simt::Vec<W>(0.0f));
       if (j < 0) return;
       simt::Vec<W> term(0.0f);
@@ -139,17 +146,17 @@ __global__ void __launch_bounds__(T::kThreads) lrn_backward_kernel(float* dx, co
 }
 
 /// Launches a kernel with as many threads a block as its rings leave room for.
-template <class T, class K, class... A>
+template <class Target, class K, class... A>
 void launch_walk(K kernel, int slots, int groups, const LrnWalk& walk, StreamHandle stream, A... arrays) {
   constexpr std::size_t kRoom = 48 * 1024;  // what every GPU grants without being asked
-  const std::size_t per_thread = sizeof(float) * T::kVec * T::kLrnVecs * static_cast<std::size_t>(slots);
-  unsigned threads = T::kThreads;
+  const std::size_t per_thread = sizeof(float) * Target::kVec * LrnBlock<Target>::kVecs * static_cast<std::size_t>(slots);
+  unsigned threads = Target::kThreads;
   while (threads > 1 && threads * per_thread > kRoom) threads /= 2;
-  if (threads * per_thread > kRoom && T::kThreads > 1)
+  if (threads * per_thread > kRoom && Target::kThreads > 1)
     throw std::invalid_argument("size is " + std::to_string(walk.size) + "; its window does not fit into a GPU's shared memory");
-  const auto columns_per_block = std::int64_t{threads} * T::kVec * T::kLrnVecs;
+  const auto columns_per_block = std::int64_t{threads} * Target::kVec * LrnBlock<Target>::kVecs;
   const dim3 grid(static_cast<unsigned>(simt::ceil_div(walk.columns, columns_per_block)), static_cast<unsigned>(groups));
-  simt::launch(kernel, grid, threads, threads * per_thread, stream_of(stream), arrays..., walk);
+  simt::launch(kernel, grid, threads, threads * per_thread, stream, arrays..., walk);
 }
 
 /// Checks the shape and works out the walk: a window wider than twice the group covers no more than one that is.
@@ -182,21 +189,31 @@ void with_case(const LrnWalk& walk, F f) {
 
 }  // namespace
 
-void lrn_forward(float* y, const float* x, const LrnShape& shape, StreamHandle stream) {
+template <class T>
+void lrn_forward(T* y, const T* x, const LrnShape& shape, StreamHandle stream) {
+  const simt::Range range(__func__);
   const LrnWalk walk = walk_of(shape);
   with_case(walk, [&](auto target, auto size, auto three_quarters) {
-    using T = decltype(target);
-    launch_walk<T>(lrn_forward_kernel<T, size.value, three_quarters.value>, walk.size, shape.groups, walk, stream, y, x);
+    using Target = decltype(target);
+    launch_walk<Target>(lrn_forward_kernel<Target, T, size.value, three_quarters.value>, walk.size, shape.groups, walk, stream, y, x);
   });
 }
 
-void lrn_backward(float* dx, const float* dy, const float* x, const LrnShape& shape, StreamHandle stream) {
+template <class T>
+void lrn_backward(T* dx, const T* dy, const T* x, const LrnShape& shape, StreamHandle stream) {
+  const simt::Range range(__func__);
   const LrnWalk walk = walk_of(shape);
   with_case(walk, [&](auto target, auto size, auto three_quarters) {
-    using T = decltype(target);
+    using Target = decltype(target);
     const int slots = 2 * walk.size + walk.size / 2 + 1;
-    launch_walk<T>(lrn_backward_kernel<T, size.value, three_quarters.value>, slots, shape.groups, walk, stream, dx, dy, x);
+    launch_walk<Target>(lrn_backward_kernel<Target, T, size.value, three_quarters.value>, slots, shape.groups, walk, stream, dx, dy, x);
   });
 }
+
+template void lrn_forward(float*, const float*, const LrnShape&, StreamHandle);
+template void lrn_backward(float*, const float*, const float*, const LrnShape&, StreamHandle);
+#if defined(PYALEXNET_TEST_BUILD)
+template void lrn_forward(simt::Bf16*, const simt::Bf16*, const LrnShape&, StreamHandle);
+#endif
 
 }  // namespace pyalexnet

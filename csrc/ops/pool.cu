@@ -1,22 +1,25 @@
 // Max pooling, overlapping or not, and its gradient.
-#include "ops/vectors.cuh"
+#include "ops/elementwise.cuh"
 
 namespace pyalexnet {
 namespace {
+
+/// Left to itself, ptxas keeps to 40 registers for a sixth block on an SM, and spills for it.
+[[maybe_unused]] constexpr int kBlocksPerSm = 4;
 
 // Computes  y[c,p,q,n] = max over r,s of x[c, p stride - pad + r, q stride - pad + s, n], windows clipped at the borders (paper, 3.4);
 //           argmax = r size + s of the first maximum in row-major order; a NaN counts as the greatest
 // Layout    x (C, H, W, N), y and argmax (C, P, Q, N)
 // Mapping   blockIdx.y is the channel; a block has pixels of y, rows of threads a pixel each, with all its images
 // Cost      size^2 comparisons, 4 stride^2 + 6 bytes an output: bound by memory (windows that overlap meet in the caches)
-template <class T>
-__global__ void __launch_bounds__(T::kThreads)
-    maxpool_forward_kernel(float* y, std::uint16_t* argmax, const float* x, PoolShape shape, simt::FastDiv columns) {
-  constexpr int W = T::kVec;
+template <class Target, class T>
+__global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
+    maxpool_forward_kernel(T* y, std::uint16_t* argmax, const T* x, PoolShape shape, simt::FastDiv columns) {
+  constexpr int W = Target::kVec;
   const int N = shape.N;
   const std::int64_t c = blockIdx.y;
-  const float* map = x + c * shape.H * shape.W * N;
-  for_own_pixels<T>(shape.P * shape.Q, [&](int pixel) {
+  const T* map = x + c * shape.H * shape.W * N;
+  for_own_pixels<Target>(shape.P * shape.Q, [=](int pixel) {
     int q;
     const int p = columns.split(pixel, q);
     const int row = p * shape.stride - shape.pad, column = q * shape.stride - shape.pad;
@@ -27,7 +30,7 @@ __global__ void __launch_bounds__(T::kThreads)
       simt::Vec<W> best(-INFINITY);
       simt::IntVec<W> where(r_begin * shape.size + s_begin);
       for (int r = r_begin; r < r_end; ++r) {
-        const float* at = map + (std::int64_t{row + r} * shape.W + column) * N + n;
+        const T* at = map + (std::int64_t{row + r} * shape.W + column) * N + n;
         for (int s = s_begin; s < s_end; ++s) {
           const simt::Vec<W> v = simt::load<W>(at + std::int64_t{s} * N);
           const auto wins = (v > best) | ((v != v) & (best == best));
@@ -45,15 +48,15 @@ __global__ void __launch_bounds__(T::kThreads)
 // Layout    dx (C, H, W, N), dy and argmax (C, P, Q, N)
 // Mapping   as forward, with pixels of dx; each gathers from the windows that cover it, in row-major order, so no atomics
 // Cost      (size / stride)^2 additions, 4 + 6 / stride^2 bytes an input: bound by memory
-template <class T>
-__global__ void __launch_bounds__(T::kThreads) maxpool_backward_kernel(float* dx, const float* dy, const std::uint16_t* argmax,
-                                                                       PoolShape shape, simt::FastDiv columns, simt::FastDiv stride) {
-  constexpr int W = T::kVec;
+template <class Target, class T>
+__global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
+    maxpool_backward_kernel(T* dx, const T* dy, const std::uint16_t* argmax, PoolShape shape, simt::FastDiv columns, simt::FastDiv stride) {
+  constexpr int W = Target::kVec;
   const int N = shape.N;
   dy += std::int64_t{blockIdx.y} * shape.P * shape.Q * N;
   argmax += std::int64_t{blockIdx.y} * shape.P * shape.Q * N;
   dx += std::int64_t{blockIdx.y} * shape.H * shape.W * N;
-  for_own_pixels<T>(shape.H * shape.W, [&](int pixel) {
+  for_own_pixels<Target>(shape.H * shape.W, [=](int pixel) {
     int w;
     const int h = columns.split(pixel, w);
     // The windows that cover row h: those with p stride <= h + pad < p stride + size.
@@ -94,25 +97,32 @@ void check_shape(const PoolShape& shape) {
 
 }  // namespace
 
-void maxpool_forward(float* y, std::uint16_t* argmax, const float* x, const PoolShape& shape, StreamHandle stream) {
+template <class T>
+void maxpool_forward(T* y, std::uint16_t* argmax, const T* x, const PoolShape& shape, StreamHandle stream) {
+  const simt::Range range(__func__);
   check_shape(shape);
   with_target([&](auto target) {
-    using T = decltype(target);
-    const dim3 block = pixels_block<T>(shape.N);
-    const dim3 grid(pixels_blocks<T>(shape.P * shape.Q, block), static_cast<unsigned>(shape.C));
-    simt::launch(maxpool_forward_kernel<T>, grid, block, 0, stream_of(stream), y, argmax, x, shape, simt::FastDiv(shape.Q));
+    using Target = decltype(target);
+    const dim3 block = pixels_block<Target>(shape.N);
+    const dim3 grid(pixels_blocks<Target>(shape.P * shape.Q, block), static_cast<unsigned>(shape.C));
+    simt::launch(maxpool_forward_kernel<Target, T>, grid, block, 0, stream, y, argmax, x, shape, simt::FastDiv(shape.Q));
   });
 }
 
-void maxpool_backward(float* dx, const float* dy, const std::uint16_t* argmax, const PoolShape& shape, StreamHandle stream) {
+template <class T>
+void maxpool_backward(T* dx, const T* dy, const std::uint16_t* argmax, const PoolShape& shape, StreamHandle stream) {
+  const simt::Range range(__func__);
   check_shape(shape);
   with_target([&](auto target) {
-    using T = decltype(target);
-    const dim3 block = pixels_block<T>(shape.N);
-    const dim3 grid(pixels_blocks<T>(shape.H * shape.W, block), static_cast<unsigned>(shape.C));
-    simt::launch(maxpool_backward_kernel<T>, grid, block, 0, stream_of(stream), dx, dy, argmax, shape, simt::FastDiv(shape.W),
+    using Target = decltype(target);
+    const dim3 block = pixels_block<Target>(shape.N);
+    const dim3 grid(pixels_blocks<Target>(shape.H * shape.W, block), static_cast<unsigned>(shape.C));
+    simt::launch(maxpool_backward_kernel<Target, T>, grid, block, 0, stream, dx, dy, argmax, shape, simt::FastDiv(shape.W),
                  simt::FastDiv(shape.stride));
   });
 }
+
+template void maxpool_forward(float*, std::uint16_t*, const float*, const PoolShape&, StreamHandle);
+template void maxpool_backward(float*, const float*, const std::uint16_t*, const PoolShape&, StreamHandle);
 
 }  // namespace pyalexnet

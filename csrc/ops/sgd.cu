@@ -1,5 +1,5 @@
 // Stochastic gradient descent with momentum and weight decay, over all parameters at once.
-#include "ops/vectors.cuh"
+#include "ops/elementwise.cuh"
 
 namespace pyalexnet {
 namespace {
@@ -19,16 +19,16 @@ __device__ __forceinline__ int segment_of(std::int64_t i, const std::int64_t* st
 
 // Computes  v = momentum v - decay rate w - rate g, w = w + v, with each segment's rate and decay (paper, 5)
 // Layout    weights, gradients, momenta: flat; segment s is [starts[s], starts[s+1]), starts are multiples of 64 floats
-// Mapping   a thread has T::kVecsPerThread vectors, a block's side by side; it searches for the first one's segment
+// Mapping   a thread has Target::kVecsPerThread vectors, a block's side by side; it searches for the first one's segment
 // Cost      5 FLOP, 20 bytes an element: bound by memory
-template <class T>
-__global__ void __launch_bounds__(T::kThreads)
+template <class Target>
+__global__ void __launch_bounds__(Target::kThreads)
     sgd_kernel(float* weights, const float* gradients, float* momenta, const std::int64_t* starts, const float* rates, const float* decays,
                int segments, std::int64_t count, float momentum) {
-  constexpr int W = T::kVec;
+  constexpr int W = Target::kVec;
   std::int64_t end = 0;
   float rate = 0.0f, decay = 0.0f;
-  for_own_vectors<T>(count, [&](std::int64_t i) {
+  for_own_vectors<Target>(count, [&](std::int64_t i) {
     if (i >= end) {
       const int segment = segment_of(i, starts, segments);
       end = starts[segment + 1];
@@ -48,11 +48,12 @@ __global__ void __launch_bounds__(T::kThreads)
 
 void sgd(float* weights, const float* gradients, float* momenta, const std::int64_t* starts, const float* rates, const float* decays,
          int segments, std::int64_t count, float momentum, StreamHandle stream) {
+  const simt::Range range(__func__);
   if (count % 64 != 0) throw std::invalid_argument("weights has " + std::to_string(count) + " floats; it must be a multiple of 64");
   if (count == 0) return;
   with_target([&](auto target) {
-    using T = decltype(target);
-    simt::launch(sgd_kernel<T>, vectors_grid<T>(count), T::kThreads, 0, stream_of(stream), weights, gradients, momenta, starts, rates,
+    using Target = decltype(target);
+    simt::launch(sgd_kernel<Target>, vectors_grid<Target>(count), Target::kThreads, 0, stream, weights, gradients, momenta, starts, rates,
                  decays, segments, count, momentum);
   });
 }

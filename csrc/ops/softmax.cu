@@ -1,40 +1,45 @@
 // Softmax, cross-entropy loss, its gradient, and the counts of right answers.
-#include "ops/vectors.cuh"
+#include "ops/elementwise.cuh"
 
 namespace pyalexnet {
 namespace {
 
-/// The block's threads: threadIdx.x is a vector of images, threadIdx.y a share of the classes.
-template <class T>
+/// The block's threads: threadIdx.x is one of kVecs vectors of images, threadIdx.y one of kShares shares of the classes.
+template <class Target>
 struct SoftmaxBlock {
-  static constexpr int W = T::kVec, kShares = T::kSoftmaxThreads;
-  /// Shared memory has one for each share.
-  using Values = float[T::kSoftmaxVecs][W];
+  static constexpr int kVecs = Target::kOnGpu ? 2 : 1, kShares = Target::kOnGpu ? 128 : 1;
 };
 
+/// What each share of the classes puts into shared memory.
+template <class Target>
+using Values = float[SoftmaxBlock<Target>::kVecs][Target::kVec];
+
 /// Combines what the shares of the classes found, in their order, for every thread to see.
-template <class T, class F>
-__device__ __forceinline__ simt::Vec<T::kVec> combine(typename SoftmaxBlock<T>::Values* values, simt::Vec<T::kVec> own, F f) {
-  using Block = SoftmaxBlock<T>;
-  simt::store<Block::W>(values[threadIdx.y][threadIdx.x], own);
-  for (int half = Block::kShares / 2; half > 0; half /= 2) {
+template <class Target, class F>
+__device__ __forceinline__ simt::Vec<Target::kVec> combine(Values<Target>* values, simt::Vec<Target::kVec> own, F f) {
+  constexpr int W = Target::kVec;
+  simt::store<W>(values[threadIdx.y][threadIdx.x], own);
+  for (int half = SoftmaxBlock<Target>::kShares / 2; half > 0; half /= 2) {
     __syncthreads();
     if (static_cast<int>(threadIdx.y) < half) {
       float* to = values[threadIdx.y][threadIdx.x];
-      simt::store<Block::W>(to, f(simt::load<Block::W>(to), simt::load<Block::W>(values[threadIdx.y + half][threadIdx.x])));
+      simt::store<W>(to, f(simt::load<W>(to), simt::load<W>(values[threadIdx.y + half][threadIdx.x])));
     }
   }
   __syncthreads();
-  const auto result = simt::load<Block::W>(values[0][threadIdx.x]);
+  const auto result = simt::load<W>(values[0][threadIdx.x]);
   __syncthreads();  // before the next use of `values`
   return result;
 }
 
 /// What softmax_kernel reads and writes; null pointers are results that nobody wants.
+template <class T>
 struct SoftmaxArrays {
-  float *probabilities, *dlogits, *losses;
+  float* probabilities;
+  T* dlogits;
+  float* losses;
   std::int32_t* ranks;
-  const float* logits;
+  const T* logits;
   const std::int32_t* labels;
 };
 
@@ -42,30 +47,29 @@ struct SoftmaxArrays {
 //           label: greater, or equal and of smaller index. A label < 0 masks its image: loss and gradient 0, rank -1. A loss that is
 //           no finite number, as is that of a label >= K, has rank K
 // Layout    logits, probabilities, dlogits (K, N); labels, losses, ranks (N)
-// Mapping   a block has T::kSoftmaxVecs vectors of images; T::kSoftmaxThreads threads share the classes of each and combine what they
-//           find (greatest, sum, rank) through shared memory in a tree
-// Cost      2 exp and 6 FLOP, 4 to 12 bytes a logit (its later reads hit the caches): bound by latency
-template <class T>
-__global__ void __launch_bounds__(T::kThreads) softmax_kernel(SoftmaxArrays a, int K, int N, float scale) {
-  constexpr int W = T::kVec, kShares = T::kSoftmaxThreads;
-  auto* values = simt::shared_memory<typename SoftmaxBlock<T>::Values>();
+// Mapping   a block has kVecs vectors of images; kShares threads share the classes of each and combine what they find (greatest, sum, rank)
+// through shared memory in a tree Cost      2 exp and 6 FLOP, 4 to 12 bytes a logit (its later reads hit the caches): bound by latency
+template <class Target, class T>
+__global__ void __launch_bounds__(Target::kThreads) softmax_kernel(SoftmaxArrays<T> a, int K, int N, float scale) {
+  constexpr int W = Target::kVec, kShares = SoftmaxBlock<Target>::kShares;
+  auto* values = simt::shared_memory<Values<Target>>();
   const int share = static_cast<int>(threadIdx.y);
-  const int n = (static_cast<int>(blockIdx.x) * T::kSoftmaxVecs + static_cast<int>(threadIdx.x)) * W;
+  const int n = (static_cast<int>(blockIdx.x) * SoftmaxBlock<Target>::kVecs + static_cast<int>(threadIdx.x)) * W;
   const bool inside = n < N;  // threads outside still take part in the barriers
   const int classes = inside ? K : 0;
-  const float* logits = a.logits + n;
+  const T* logits = a.logits + n;
   simt::Vec<W> greatest(-INFINITY), own(0.0f), sum(0.0f), beaten(0.0f);
   simt::IntVec<W> labels(-1);
   SIMT_UNROLL
   for (int i = 0; i < W; ++i) {
     if (inside) labels.set(i, a.labels[n + i]);
-    if (labels[i] >= 0) own.set(i, labels[i] < K ? logits[std::int64_t{labels[i]} * N + i] : NAN);
+    if (labels[i] >= 0) own.set(i, labels[i] < K ? simt::to_float(logits[std::int64_t{labels[i]} * N + i]) : NAN);
   }
   for (int k = share; k < classes; k += kShares) {
     const auto v = simt::load<W>(logits + std::int64_t{k} * N);
     greatest = select(v > greatest, v, greatest);
   }
-  greatest = combine<T>(values, greatest, [](auto x, auto y) { return select(y > x, y, x); });
+  greatest = combine<Target>(values, greatest, [](auto x, auto y) { return select(y > x, y, x); });
   const auto exponential = [](simt::Vec<W> x) { return map(x, [](float f) { return expf(f); }); };
   const simt::Vec<W> zero(0.0f), one(1.0f);
   for (int k = share; k < classes; k += kShares) {
@@ -74,8 +78,8 @@ __global__ void __launch_bounds__(T::kThreads) softmax_kernel(SoftmaxArrays a, i
     beaten = beaten + select((v > own) | ((v == own) & (labels > simt::IntVec<W>(k))), one, zero);
   }
   const auto add = [](auto x, auto y) { return x + y; };
-  sum = combine<T>(values, sum, add);
-  beaten = combine<T>(values, beaten, add);
+  sum = combine<Target>(values, sum, add);
+  beaten = combine<Target>(values, beaten, add);
   if (!inside) return;
   const simt::Vec<W> reciprocal = one / sum;
   const auto masked = simt::IntVec<W>(0) > labels;
@@ -101,12 +105,13 @@ __global__ void __launch_bounds__(T::kThreads) softmax_kernel(SoftmaxArrays a, i
 // Layout    losses, ranks (N); totals (4)
 // Mapping   one block; its threads take images in turn and combine their sums in a tree
 // Cost      4 FLOP, 8 bytes an image: bound by latency
-template <class T>
-__global__ void __launch_bounds__(T::kThreads) totals_kernel(double* totals, const float* losses, const std::int32_t* ranks, int N, int k) {
-  auto* sums = simt::shared_memory<double[T::kThreads]>();
+template <class Target>
+__global__ void __launch_bounds__(Target::kThreads)
+    totals_kernel(double* totals, const float* losses, const std::int32_t* ranks, int N, int k) {
+  auto* sums = simt::shared_memory<double[Target::kThreads]>();
   const int t = static_cast<int>(threadIdx.x);
   double sum[4] = {0.0, 0.0, 0.0, 0.0};
-  for (int n = t; n < N; n += T::kThreads) {
+  for (int n = t; n < N; n += Target::kThreads) {
     const int rank = ranks[n];
     if (rank < 0) continue;
     sum[0] += losses[n];
@@ -115,7 +120,7 @@ __global__ void __launch_bounds__(T::kThreads) totals_kernel(double* totals, con
     sum[3] += 1.0;
   }
   for (int i = 0; i < 4; ++i) sums[i][t] = sum[i];
-  for (int half = T::kThreads / 2; half > 0; half /= 2) {
+  for (int half = Target::kThreads / 2; half > 0; half /= 2) {
     __syncthreads();
     if (t < half)
       for (int i = 0; i < 4; ++i) sums[i][t] += sums[i][t + half];
@@ -126,22 +131,27 @@ __global__ void __launch_bounds__(T::kThreads) totals_kernel(double* totals, con
 
 }  // namespace
 
-void softmax_cross_entropy(float* probabilities, float* dlogits, float* losses, std::int32_t* ranks, double* totals, const float* logits,
+template <class T>
+void softmax_cross_entropy(float* probabilities, T* dlogits, float* losses, std::int32_t* ranks, double* totals, const T* logits,
                            const std::int32_t* labels, int K, int N, int k, float scale, StreamHandle stream) {
+  const simt::Range range(__func__);
   if (K < 1) throw std::invalid_argument("logits have " + std::to_string(K) + " classes; they must have at least 1");
   if (k < 1 || k > K) throw std::invalid_argument("k is " + std::to_string(k) + "; it must be from 1 to the classes, " + std::to_string(K));
   with_target([&](auto target) {
-    using T = decltype(target);
-    static_assert(T::kSoftmaxVecs * T::kSoftmaxThreads <= T::kThreads, "softmax: the block has too few threads");
-    static_assert((T::kSoftmaxThreads & (T::kSoftmaxThreads - 1)) == 0, "softmax: shares are combined in a binary tree");
-    const dim3 grid(static_cast<unsigned>(simt::ceil_div(N, T::kVec * T::kSoftmaxVecs)));
-    const dim3 block(T::kSoftmaxVecs, T::kSoftmaxThreads);
-    const SoftmaxArrays arrays{probabilities, dlogits, losses, ranks, logits, labels};
-    const std::size_t shared_bytes = sizeof(typename SoftmaxBlock<T>::Values) * T::kSoftmaxThreads;
-    simt::launch(softmax_kernel<T>, grid, block, shared_bytes, stream_of(stream), arrays, K, N, scale);
+    using Target = decltype(target);
+    using Block = SoftmaxBlock<Target>;
+    static_assert(Block::kVecs * Block::kShares <= Target::kThreads, "softmax: the block has too few threads");
+    static_assert((Block::kShares & (Block::kShares - 1)) == 0, "softmax: shares are combined in a binary tree");
+    const dim3 grid(static_cast<unsigned>(simt::ceil_div(N, Target::kVec * Block::kVecs)));
+    const dim3 block(Block::kVecs, Block::kShares);
+    const SoftmaxArrays<T> arrays{probabilities, dlogits, losses, ranks, logits, labels};
+    simt::launch(softmax_kernel<Target, T>, grid, block, sizeof(Values<Target>) * Block::kShares, stream, arrays, K, N, scale);
     if (totals == nullptr) return;
-    simt::launch(totals_kernel<T>, 1, T::kThreads, 4 * T::kThreads * sizeof(double), stream_of(stream), totals, losses, ranks, N, k);
+    simt::launch(totals_kernel<Target>, 1, Target::kThreads, 4 * Target::kThreads * sizeof(double), stream, totals, losses, ranks, N, k);
   });
 }
+
+template void softmax_cross_entropy(float*, float*, float*, std::int32_t*, double*, const float*, const std::int32_t*, int, int, int, float,
+                                    StreamHandle);
 
 }  // namespace pyalexnet

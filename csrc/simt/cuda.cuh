@@ -2,6 +2,12 @@
 #pragma once
 
 #include <cuda_runtime.h>
+#if __has_include(<nvtx3/nvToolsExt.h>)
+#include <nvtx3/nvToolsExt.h>
+#define SIMT_NVTX(call) call
+#else
+#define SIMT_NVTX(call)
+#endif
 
 #include "simt/storage.cuh"
 
@@ -12,7 +18,8 @@
 
 namespace simt {
 
-using Stream = cudaStream_t;
+/// A cudaStream_t.
+using Stream = void*;
 
 /// Throws std::runtime_error that names the call, its place and CUDA's reason.
 inline void check(cudaError_t status, const char* what, const char* file, int line) {
@@ -27,9 +34,18 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_byte
   constexpr std::size_t kWithoutAsking = 48 * 1024;
   if (shared_bytes > kWithoutAsking)
     SIMT_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
-  kernel<<<grid, block, shared_bytes, stream>>>(P(args)...);
+  kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(P(args)...);
   SIMT_CHECK(cudaGetLastError());
 }
+
+/// What is launched while it lives has this name in NVIDIA's profilers (NVTX), where the toolkit had their library.
+class Range {
+ public:
+  explicit Range([[maybe_unused]] const char* name) { SIMT_NVTX(nvtxRangePushA(name)); }
+  ~Range() { SIMT_NVTX(nvtxRangePop()); }
+  Range(const Range&) = delete;
+  Range& operator=(const Range&) = delete;
+};
 
 template <class T>
 __device__ __forceinline__ T* shared_memory() {

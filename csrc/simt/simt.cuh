@@ -5,6 +5,7 @@
 //   Vec<W>                 W floats that move together: 128-bit accesses on a GPU, a SIMD register on a CPU
 //   load<W>, store<W>      a Vec from and to an array of float, or of another storage type (storage.cuh)
 //   launch(kernel, grid, block, shared bytes, stream, args...)
+//   Range                  a name for what is launched, in a GPU's profilers
 //   shared_memory<T>()     the block's dynamic shared memory
 //   copy_async, copy_async_wait   global to shared memory, in the background from sm_80 on
 //   SIMT_UNROLL            unrolls a loop over registers; SIMT_UNROLL_LOOP unrolls a long loop by 2
@@ -53,19 +54,17 @@ __host__ __device__ constexpr T min(T a, T b) {
   return b < a ? b : a;
 }
 
-/// Division of 0 <= n < 2^31 by a divisor known at launch, as one multiplication (Granlund and Montgomery, 1994).
+/// Division of 0 <= n < 2^31 by a divisor known at launch, as one multiplication (Granlund and Montgomery, 1994): for
+/// 2^(s-1) < d <= 2^s, floor(n / d) = floor(n m / 2^(31+s)) with m = ceil(2^(31+s) / d) < 2^32.
 class FastDiv {
  public:
   FastDiv() = default;
   explicit FastDiv(int divisor) : divisor_(divisor) {
-    unsigned shift = 0;
-    while ((1ull << shift) < static_cast<unsigned long long>(divisor)) ++shift;
-    shift_ = 31 + shift;
-    multiplier_ = ((1ull << shift_) + divisor - 1) / divisor;
+    while ((1ull << shift_) < static_cast<unsigned long long>(divisor)) ++shift_;
+    multiplier_ = static_cast<unsigned>(((1ull << (31 + shift_)) + divisor - 1) / divisor);
   }
-  __host__ __device__ int quotient(int n) const { return static_cast<int>((static_cast<unsigned long long>(n) * multiplier_) >> shift_); }
-  __host__ __device__ int divisor() const { return divisor_; }
-  __host__ __device__ int split(int n, int& remainder) const {
+  __device__ int quotient(int n) const { return static_cast<int>(__umulhi(2u * static_cast<unsigned>(n), multiplier_) >> shift_); }
+  __device__ int split(int n, int& remainder) const {
     const int q = quotient(n);
     remainder = n - q * divisor_;
     return q;
@@ -73,8 +72,8 @@ class FastDiv {
 
  private:
   int divisor_ = 1;
-  unsigned long long multiplier_ = 1ull << 31;
-  unsigned shift_ = 31;
+  unsigned multiplier_ = 1u << 31;
+  unsigned shift_ = 0;
 };
 
 }  // namespace simt

@@ -1,6 +1,6 @@
 // What this build was made for, and whether it can run here.
 #include "kernels.hpp"
-#include "tiles.cuh"
+#include "target.cuh"
 
 #if !defined(PYALEXNET_VERSION)
 #define PYALEXNET_VERSION "unknown"

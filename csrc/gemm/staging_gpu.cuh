@@ -1,0 +1,148 @@
+// How a block on a GPU brings k tiles of A and B into shared memory, one ahead of the one that is multiplied.
+#pragma once
+
+#include "gemm/operand.cuh"
+#include "gemm/tiles.cuh"
+
+namespace pyalexnet {
+
+/// A k tile of `kRows` rows as it lies in shared memory: element (k, row) at k * kStride + row.
+template <class Tile, int kRows>
+struct GpuKTile {
+  static constexpr int kStride = kRows + Tile::kPad;
+  static constexpr int kElements = kStride * Tile::kDepth;
+};
+
+/// Stages one operand. Its threads share out the k tile's vectors; a thread's are the same ones in every k tile.
+template <class Tile, class Operand, int kRows>
+class GpuOperandStaging {
+ public:
+  using T = typename Operand::Element;
+  using RowState = typename Operand::RowState;
+  static constexpr int kVec = Tile::kVec;
+  static constexpr int kStates = Operand::kContiguousAlongK ? kRows : kRows / kVec;
+  static constexpr int kStateBytes = simt::round_up<int>(kStates * sizeof(RowState), 64);
+
+  /// Works out the address state of the rows from row0 on, each thread some of them: a barrier completes `states`.
+  __device__ GpuOperandStaging(const Operand& operand, int row0, int k_end, char* states)
+      : operand_(operand), states_(reinterpret_cast<RowState*>(states)), k_end_(k_end) {
+    constexpr int kRowsPerState = Operand::kContiguousAlongK ? 1 : kVec;
+    for (int i = threadIdx.x; i < kStates; i += Tile::kThreads) states_[i] = operand_.row_state(row0 + i * kRowsPerState);
+  }
+
+  /// Starts loading the k tile at k0: into `buffer` in the background, or into registers.
+  __device__ __forceinline__ void begin(T* buffer, int k0) {
+    if constexpr (kThroughRegisters) {
+      SIMT_UNROLL
+      for (int i = 0; i < kItems; ++i) held_[i] = load<kVec, Operand::kAlwaysWhole>(plan_of_item(threadIdx.x + i * Tile::kThreads, k0));
+    } else {
+      copy_rows(buffer, k0);
+    }
+  }
+
+  /// Completes this thread's part of the k tile that it began.
+  __device__ __forceinline__ void finish(T* buffer) {
+    if constexpr (kThroughRegisters) {
+      SIMT_UNROLL
+      for (int i = 0; i < kItems; ++i) store_item(buffer, threadIdx.x + i * Tile::kThreads, held_[i]);
+    } else {
+      simt::copy_async_wait();
+    }
+  }
+
+ private:
+  static constexpr bool kThroughRegisters = Operand::kContiguousAlongK || !Tile::kAsyncCopies;
+  static constexpr int kStride = GpuKTile<Tile, kRows>::kStride;
+  static constexpr int kDepthVecs = Tile::kDepth / kVec;
+  static constexpr int kItems = kRows / kVec * Tile::kDepth / Tile::kThreads;  // vectors of a thread
+  static_assert(kItems * Tile::kThreads * kVec == kRows * Tile::kDepth, "threads have whole vectors, all as many");
+  static_assert(Tile::kThreads % (kRows / kVec) == 0, "threads form whole rows");
+
+  /// The item-th vector of the k tile, counted along what is contiguous in memory.
+  __device__ __forceinline__ LoadPlan<T> plan_of_item(int item, int k0) const {
+    const int k = k0 + (Operand::kContiguousAlongK ? item % kDepthVecs * kVec : item / kStates);
+    if (k >= k_end_) return {nullptr, 0, false};
+    return operand_.load_plan(states_[Operand::kContiguousAlongK ? item / kDepthVecs : item % kStates], operand_.k_step(k));
+  }
+
+  __device__ __forceinline__ void store_item(T* buffer, int item, simt::Vec<kVec> v) const {
+    if constexpr (Operand::kContiguousAlongK) {
+      const int k = item % kDepthVecs * kVec, row = item / kDepthVecs;
+      SIMT_UNROLL
+      for (int j = 0; j < kVec; ++j) buffer[(k + j) * kStride + row] = simt::to_storage<T>(v[j]);
+    } else {
+      simt::store<kVec>(buffer + item / kStates * kStride + item % kStates * kVec, v);
+    }
+  }
+
+  /// Vectors of rows lie in memory as they will in shared memory, so they are copied; a thread has one vector of rows, some k apart.
+  __device__ __forceinline__ void copy_rows(T* buffer, int k0) {
+    constexpr int kDown = Tile::kThreads / kStates;
+    const int v = threadIdx.x % kStates;
+    for (int d = threadIdx.x / kStates; d < Tile::kDepth; d += kDown) {
+      const int k = k0 + d;
+      const auto plan = k < k_end_ ? operand_.load_plan(states_[v], operand_.k_step(k)) : LoadPlan<T>{nullptr, 0, false};
+      T* to = buffer + d * kStride + v * kVec;
+      if (plan.whole)
+        simt::copy_async<kVec>(to, plan.from);
+      else
+        simt::store<kVec>(to, load<kVec, Operand::kAlwaysWhole>(plan));
+    }
+  }
+
+  const Operand& operand_;
+  RowState* states_;
+  int k_end_;
+  simt::Vec<kVec> held_[kThroughRegisters ? kItems : 1];
+};
+
+/// Stages both operands in kStages buffers of shared memory.
+template <class Tile, class A, class B>
+class GpuStaging {
+  using StagingA = GpuOperandStaging<Tile, A, Tile::kRows>;
+  using StagingB = GpuOperandStaging<Tile, B, Tile::kCols>;
+  using TA = typename A::Element;
+  using TB = typename B::Element;
+  static constexpr int kBytesA = GpuKTile<Tile, Tile::kRows>::kElements * sizeof(TA);
+  static constexpr int kBytesB = GpuKTile<Tile, Tile::kCols>::kElements * sizeof(TB);
+  static constexpr int kBufferBytes = Tile::kStages * (kBytesA + kBytesB);
+  static_assert(Tile::kStages == 2, "one k tile is multiplied while the next one arrives");
+
+ public:
+  static constexpr std::size_t kSharedBytes = kBufferBytes + StagingA::kStateBytes + StagingB::kStateBytes;
+
+  /// Starts loading the block's first k tile.
+  __device__ GpuStaging(const A& a, const B& b, const BlockTile& block, char* shared)
+      : shared_(shared), k_end_(block.k_end), a_(a, block.row0, block.k_end, shared + kBufferBytes),
+        b_(b, block.column0, block.k_end, shared + kBufferBytes + StagingA::kStateBytes) {
+    __syncthreads();  // the row states are complete
+    begin(block.k_begin);
+  }
+
+  /// The k tile at k, complete, valid up to the next call. Starts loading the one after it.
+  __device__ __forceinline__ Staged<TA, TB> next(int k) {
+    const Staged<TA, TB> staged{buffer_a(), buffer_b()};
+    a_.finish(buffer_a());
+    b_.finish(buffer_b());
+    __syncthreads();  // every thread's part of this k tile is there, and nobody reads the last one any more
+    stage_ ^= 1;
+    if (k + Tile::kDepth < k_end_) begin(k + Tile::kDepth);
+    return staged;
+  }
+
+ private:
+  __device__ __forceinline__ TA* buffer_a() const { return reinterpret_cast<TA*>(shared_ + stage_ * (kBytesA + kBytesB)); }
+  __device__ __forceinline__ TB* buffer_b() const { return reinterpret_cast<TB*>(shared_ + stage_ * (kBytesA + kBytesB) + kBytesA); }
+  __device__ __forceinline__ void begin(int k) {
+    a_.begin(buffer_a(), k);
+    b_.begin(buffer_b(), k);
+  }
+
+  char* shared_;
+  int k_end_;
+  int stage_ = 0;
+  StagingA a_;
+  StagingB b_;
+};
+
+}  // namespace pyalexnet

@@ -1,0 +1,33 @@
+// The activations, and their gradients from their outputs.
+#pragma once
+
+#include "kernels.hpp"
+#include "simt/simt.cuh"
+
+namespace pyalexnet {
+
+/// relu: max(x, 0), which keeps a NaN; tanh.
+template <Activation kKind, int W>
+__device__ __forceinline__ simt::Vec<W> activate(simt::Vec<W> x) {
+  if constexpr (kKind == Activation::kRelu) {
+    const simt::Vec<W> zero(0.0f);
+    return select(zero > x, zero, x);
+  } else if constexpr (kKind == Activation::kTanh) {
+    return map(x, [](float f) { return tanhf(f); });
+  } else {
+    return x;
+  }
+}
+
+/// The gradient of the input from that of the output, dy, and the output itself.
+template <Activation kKind, int W>
+__device__ __forceinline__ simt::Vec<W> activation_gradient(simt::Vec<W> dy, simt::Vec<W> y) {
+  if constexpr (kKind == Activation::kRelu) {
+    const simt::Vec<W> zero(0.0f);
+    return select(y > zero, dy, zero);
+  } else {
+    return dy * (simt::Vec<W>(1.0f) - y * y);
+  }
+}
+
+}  // namespace pyalexnet
