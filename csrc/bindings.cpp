@@ -19,6 +19,8 @@
 #endif
 
 namespace py = pybind11;
+using namespace py::literals;
+
 namespace pyalexnet {
 namespace {
 
@@ -137,7 +139,29 @@ std::optional<Array<T>> optional_array(const char* name, const py::object& objec
   return Array<T>(name, object);
 }
 
-StreamHandle stream_of(std::uintptr_t stream) { return reinterpret_cast<StreamHandle>(stream); }
+/// What Python calls kernels on: a stream of a device; the host has one of each.
+class Kernels {
+ public:
+#if defined(PYALEXNET_CUDA)
+  Kernels(int device, std::uintptr_t stream) : device_(device), stream_(reinterpret_cast<StreamHandle>(stream)) {}
+#endif
+
+  /// Calls f(stream) while the device is current, without Python's lock.
+  template <class F>
+  void run(F f) const {
+    py::gil_scoped_release release;
+#if defined(PYALEXNET_CUDA)
+    const CurrentDevice current(device_);
+#endif
+    f(stream_);
+  }
+
+ private:
+  [[maybe_unused]] int device_ = 0;
+  StreamHandle stream_ = nullptr;
+};
+
+using KernelsClass = py::class_<Kernels>;
 
 Activation activation_of(const std::string& kind) {
   if (kind.empty()) return Activation::kNone;
@@ -172,42 +196,54 @@ ConvShape conv_shape(const Shape& x, const Shape& w, const Shape& y, int stride,
   return shape;
 }
 
-void bind_conv(py::module_& m) {
-  m.def("conv_forward", [](const py::object& y_, const py::object& x_, const py::object& w_, const py::object& b_, int stride, int pad,
-                           int groups, const std::string& activation, std::uintptr_t stream) {
-    const Array<float> y("y", y_);
-    const Array<const float> x("x", x_), w("w", w_);
-    const auto b = optional_array<const float>("b", b_);
-    const ConvShape shape = conv_shape(x.of_images().shape(), w.shape(), y.shape(), stride, pad, groups);
-    if (b) b->of_shape({shape.K});
-    const Activation kind = activation_of(activation);
-    py::gil_scoped_release release;
-    conv_forward<float>(y, x, w, b ? b->data() : nullptr, shape, kind, stream_of(stream));
-  });
-  m.def("conv_backward_data",
-        [](const py::object& dx_, const py::object& dy_, const py::object& w_, int stride, int pad, int groups, std::uintptr_t stream) {
-          const Array<float> dx("dx", dx_);
-          const Array<const float> dy("dy", dy_), w("w", w_);
-          const ConvShape shape = conv_shape(dx.of_images().shape(), w.shape(), dy.shape(), stride, pad, groups);
-          py::gil_scoped_release release;
-          conv_backward_data<float>(dx, dy, w, shape, stream_of(stream));
-        });
-  m.def("conv_backward_weights", [](const py::object& dw_, const py::object& x_, const py::object& dy_, const py::object& workspace_,
-                                    int stride, int pad, int groups, std::uintptr_t stream) {
-    const Array<float> dw("dw", dw_);
-    const Array<const float> x("x", x_), dy("dy", dy_);
-    const auto workspace = optional_array<float>("workspace", workspace_);
-    const ConvShape shape = conv_shape(x.of_images().shape(), dw.shape(), dy.shape(), stride, pad, groups);
-    const auto needed = static_cast<std::int64_t>(conv_backward_weights_workspace(shape));
-    if (needed > (workspace ? workspace->size() : 0))
-      fail("workspace has " + std::to_string(workspace ? workspace->size() : 0) + " floats; this convolution needs " +
-           std::to_string(needed));
-    py::gil_scoped_release release;
-    conv_backward_weights<float>(dw, x, dy, workspace ? workspace->data() : nullptr, shape, stream_of(stream));
-  });
-  m.def("conv_backward_weights_workspace", [](const Shape& x, const Shape& dw, const Shape& dy, int stride, int pad, int groups) {
-    return conv_backward_weights_workspace(conv_shape(x, dw, dy, stride, pad, groups));
-  });
+void bind_conv(KernelsClass& kernels) {
+  kernels.def(
+      "conv_forward",
+      [](const Kernels& at, const py::object& y_, const py::object& x_, const py::object& w_, const py::object& b_, int stride, int pad,
+         int groups, const std::string& activation) {
+        const Array<float> y("y", y_);
+        const Array<const float> x("x", x_), w("w", w_);
+        const auto b = optional_array<const float>("b", b_);
+        const ConvShape shape = conv_shape(x.of_images().shape(), w.shape(), y.shape(), stride, pad, groups);
+        if (b) b->of_shape({shape.K});
+        const Activation kind = activation_of(activation);
+        at.run([&](StreamHandle stream) { conv_forward<float>(y, x, w, b ? b->data() : nullptr, shape, kind, stream); });
+      },
+      "y = activation(conv(x, w) + b); b may be None.", "y"_a, "x"_a, "w"_a, "b"_a, py::kw_only(), "stride"_a, "pad"_a, "groups"_a,
+      "activation"_a);
+  kernels.def(
+      "conv_backward_data",
+      [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& w_, int stride, int pad, int groups) {
+        const Array<float> dx("dx", dx_);
+        const Array<const float> dy("dy", dy_), w("w", w_);
+        const ConvShape shape = conv_shape(dx.of_images().shape(), w.shape(), dy.shape(), stride, pad, groups);
+        at.run([&](StreamHandle stream) { conv_backward_data<float>(dx, dy, w, shape, stream); });
+      },
+      "The gradient of a convolution's input.", "dx"_a, "dy"_a, "w"_a, py::kw_only(), "stride"_a, "pad"_a, "groups"_a);
+  kernels.def(
+      "conv_backward_weights",
+      [](const Kernels& at, const py::object& dw_, const py::object& x_, const py::object& dy_, const py::object& workspace_, int stride,
+         int pad, int groups) {
+        const Array<float> dw("dw", dw_);
+        const Array<const float> x("x", x_), dy("dy", dy_);
+        const auto workspace = optional_array<float>("workspace", workspace_);
+        const ConvShape shape = conv_shape(x.of_images().shape(), dw.shape(), dy.shape(), stride, pad, groups);
+        const auto needed = static_cast<std::int64_t>(conv_backward_weights_workspace(shape));
+        if (needed > (workspace ? workspace->size() : 0))
+          fail("workspace has " + std::to_string(workspace ? workspace->size() : 0) + " floats; this convolution needs " +
+               std::to_string(needed));
+        at.run(
+            [&](StreamHandle stream) { conv_backward_weights<float>(dw, x, dy, workspace ? workspace->data() : nullptr, shape, stream); });
+      },
+      "The gradient of a convolution's filters; workspace may be None if none is needed.", "dw"_a, "x"_a, "dy"_a, "workspace"_a,
+      py::kw_only(), "stride"_a, "pad"_a, "groups"_a);
+  kernels.def(
+      "conv_workspace",
+      [](const Kernels&, const Shape& x, const Shape& dw, const Shape& dy, int stride, int pad, int groups) {
+        return conv_backward_weights_workspace(conv_shape(x, dw, dy, stride, pad, groups));
+      },
+      "Floats of workspace that conv_backward_weights needs for arrays of these shapes.", "x"_a, "dw"_a, "dy"_a, py::kw_only(), "stride"_a,
+      "pad"_a, "groups"_a);
 }
 
 // --- the other operations ---
@@ -244,153 +280,184 @@ void check_starts([[maybe_unused]] const Array<const std::int64_t>& starts, [[ma
 #endif
 }
 
-void bind_elementwise(py::module_& m) {
-  m.def("bias_backward", [](const py::object& db_, const py::object& dy_, std::uintptr_t stream) {
-    const Array<float> db("db", db_);
-    const Array<const float> dy("dy", dy_);
-    if (dy.of_images().shape().size() < 2) fail("dy has shape " + text(dy.shape()) + "; it must have at least 2 dimensions");
-    features_of(dy);
-    db.of_shape({dy.shape()[0]});
-    py::gil_scoped_release release;
-    bias_backward<float>(db, dy, dy.extent(0), dy.size() / dy.shape()[0], stream_of(stream));
-  });
-  m.def("activation_forward", [](const py::object& y_, const py::object& x_, const std::string& kind, std::uintptr_t stream) {
-    const Array<float> y("y", y_);
-    const Array<const float> x("x", x_);
-    y.of_shape(x.shape());
-    const Activation activation = some_activation_of(kind);
-    py::gil_scoped_release release;
-    activation_forward<float>(y, x, x.size(), activation, stream_of(stream));
-  });
-  m.def("activation_backward",
-        [](const py::object& dx_, const py::object& dy_, const py::object& y_, const std::string& kind, std::uintptr_t stream) {
-          const Array<float> dx("dx", dx_);
-          const Array<const float> dy("dy", dy_), y("y", y_);
-          dx.of_shape(y.shape());
-          dy.of_shape(y.shape());
-          const Activation activation = some_activation_of(kind);
-          py::gil_scoped_release release;
-          activation_backward<float>(dx, dy, y, y.size(), activation, stream_of(stream));
+void bind_elementwise(KernelsClass& kernels) {
+  kernels.def(
+      "bias_backward",
+      [](const Kernels& at, const py::object& db_, const py::object& dy_) {
+        const Array<float> db("db", db_);
+        const Array<const float> dy("dy", dy_);
+        if (dy.of_images().shape().size() < 2) fail("dy has shape " + text(dy.shape()) + "; it must have at least 2 dimensions");
+        features_of(dy);
+        db.of_shape({dy.shape()[0]});
+        at.run([&](StreamHandle stream) { bias_backward<float>(db, dy, dy.extent(0), dy.size() / dy.shape()[0], stream); });
+      },
+      "The biases' gradient: db (K), the sum of dy (K, ...).", "db"_a, "dy"_a);
+  kernels.def(
+      "activation_forward",
+      [](const Kernels& at, const py::object& y_, const py::object& x_, const std::string& kind) {
+        const Array<float> y("y", y_);
+        const Array<const float> x("x", x_);
+        y.of_shape(x.shape());
+        const Activation activation = some_activation_of(kind);
+        at.run([&](StreamHandle stream) { activation_forward<float>(y, x, x.size(), activation, stream); });
+      },
+      "y = activation(x); y may be x.", "y"_a, "x"_a, py::kw_only(), "kind"_a);
+  kernels.def(
+      "activation_backward",
+      [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& y_, const std::string& kind) {
+        const Array<float> dx("dx", dx_);
+        const Array<const float> dy("dy", dy_), y("y", y_);
+        dx.of_shape(y.shape());
+        dy.of_shape(y.shape());
+        const Activation activation = some_activation_of(kind);
+        at.run([&](StreamHandle stream) { activation_backward<float>(dx, dy, y, y.size(), activation, stream); });
+      },
+      "dx from dy and the output y; dx may be dy.", "dx"_a, "dy"_a, "y"_a, py::kw_only(), "kind"_a);
+  kernels.def(
+      "dropout",
+      [](const Kernels& at, const py::object& y_, const py::object& x_, double p, float scale, std::uint64_t seed, std::uint32_t layer,
+         std::uint64_t step, std::uint64_t first_feature, std::uint64_t first_image) {
+        const Array<float> y("y", y_);
+        const Array<const float> x("x", x_);
+        const std::int64_t features = features_of(x);
+        y.of_shape(x.shape());
+        at.run([&](StreamHandle stream) {
+          dropout<float>(y, x, features, x.shape().back(), p, scale, seed, layer, static_cast<std::uint32_t>(step),
+                         static_cast<std::uint32_t>(first_feature), static_cast<std::uint32_t>(first_image), stream);
         });
-  m.def("dropout", [](const py::object& y_, const py::object& x_, double p, float scale, std::uint64_t seed, std::uint32_t layer,
-                      std::uint64_t step, std::uint64_t first_feature, std::uint64_t first_image, std::uintptr_t stream) {
-    const Array<float> y("y", y_);
-    const Array<const float> x("x", x_);
-    const std::int64_t features = features_of(x);
-    y.of_shape(x.shape());
-    py::gil_scoped_release release;
-    dropout<float>(y, x, features, x.shape().back(), p, scale, seed, layer, static_cast<std::uint32_t>(step),
-                   static_cast<std::uint32_t>(first_feature), static_cast<std::uint32_t>(first_image), stream_of(stream));
-  });
-  m.def("add", [](const py::object& y_, const py::object& a_, const py::object& b_, std::uintptr_t stream) {
-    const Array<float> y("y", y_);
-    const Array<const float> a("a", a_), b("b", b_);
-    a.of_shape(y.shape());
-    b.of_shape(y.shape());
-    py::gil_scoped_release release;
-    add<float>(y, a, b, y.size(), stream_of(stream));
-  });
-  m.def("sgd", [](const py::object& weights_, const py::object& gradients_, const py::object& momenta_, const py::object& starts_,
-                  const py::object& rates_, const py::object& decays_, float momentum, std::uintptr_t stream) {
-    const Array<float> weights("weights", weights_), momenta("momenta", momenta_);
-    const Array<const float> gradients("gradients", gradients_), rates("rates", rates_), decays("decays", decays_);
-    const Array<const std::int64_t> starts("starts", starts_);
-    gradients.of_shape(weights.of_rank(1).shape());
-    momenta.of_shape(weights.shape());
-    const int segments = rates.of_rank(1).extent(0);
-    decays.of_shape({segments});
-    starts.of_shape({segments + 1});
-    if (segments < 1) fail("rates has shape " + text(rates.shape()) + "; there must be at least one segment");
-    check_starts(starts, weights.size());
-    py::gil_scoped_release release;
-    sgd(weights, gradients, momenta, starts, rates, decays, segments, weights.size(), momentum, stream_of(stream));
-  });
+      },
+      "y = x scale with probability 1 - p, else 0; y may be x.", "y"_a, "x"_a, py::kw_only(), "p"_a, "scale"_a, "seed"_a, "layer"_a,
+      "step"_a, "first_feature"_a, "first_image"_a);
+  kernels.def(
+      "add",
+      [](const Kernels& at, const py::object& y_, const py::object& a_, const py::object& b_) {
+        const Array<float> y("y", y_);
+        const Array<const float> a("a", a_), b("b", b_);
+        a.of_shape(y.shape());
+        b.of_shape(y.shape());
+        at.run([&](StreamHandle stream) { add<float>(y, a, b, y.size(), stream); });
+      },
+      "y = a + b; y may be a or b.", "y"_a, "a"_a, "b"_a);
+  kernels.def(
+      "sgd",
+      [](const Kernels& at, const py::object& weights_, const py::object& gradients_, const py::object& momenta_, const py::object& starts_,
+         const py::object& rates_, const py::object& decays_, float momentum) {
+        const Array<float> weights("weights", weights_), momenta("momenta", momenta_);
+        const Array<const float> gradients("gradients", gradients_), rates("rates", rates_), decays("decays", decays_);
+        const Array<const std::int64_t> starts("starts", starts_);
+        gradients.of_shape(weights.of_rank(1).shape());
+        momenta.of_shape(weights.shape());
+        const int segments = rates.of_rank(1).extent(0);
+        decays.of_shape({segments});
+        starts.of_shape({segments + 1});
+        if (segments < 1) fail("rates has shape " + text(rates.shape()) + "; there must be at least one segment");
+        check_starts(starts, weights.size());
+        at.run([&](StreamHandle stream) {
+          sgd(weights, gradients, momenta, starts, rates, decays, segments, weights.size(), momentum, stream);
+        });
+      },
+      "A step of all parameters, in place.", "weights"_a, "gradients"_a, "momenta"_a, "starts"_a, "rates"_a, "decays"_a, py::kw_only(),
+      "momentum"_a);
 }
 
-void bind_ops(py::module_& m) {
-  bind_elementwise(m);
-  m.def("lrn_forward",
-        [](const py::object& y_, const py::object& x_, int size, float k, float alpha, float beta, int groups, std::uintptr_t stream) {
-          const Array<float> y("y", y_);
-          const Array<const float> x("x", x_);
-          const LrnShape shape = lrn_shape(x, size, k, alpha, beta, groups);
-          y.of_shape(x.shape());
-          py::gil_scoped_release release;
-          lrn_forward<float>(y, x, shape, stream_of(stream));
+void bind_ops(KernelsClass& kernels) {
+  bind_elementwise(kernels);
+  kernels.def(
+      "lrn_forward",
+      [](const Kernels& at, const py::object& y_, const py::object& x_, int size, float k, float alpha, float beta, int groups) {
+        const Array<float> y("y", y_);
+        const Array<const float> x("x", x_);
+        const LrnShape shape = lrn_shape(x, size, k, alpha, beta, groups);
+        y.of_shape(x.shape());
+        at.run([&](StreamHandle stream) { lrn_forward<float>(y, x, shape, stream); });
+      },
+      "Local response normalisation across channels.", "y"_a, "x"_a, py::kw_only(), "size"_a, "k"_a, "alpha"_a, "beta"_a, "groups"_a);
+  kernels.def(
+      "lrn_backward",
+      [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& x_, int size, float k, float alpha, float beta,
+         int groups) {
+        const Array<float> dx("dx", dx_);
+        const Array<const float> dy("dy", dy_), x("x", x_);
+        const LrnShape shape = lrn_shape(x, size, k, alpha, beta, groups);
+        dx.of_shape(x.shape());
+        dy.of_shape(x.shape());
+        at.run([&](StreamHandle stream) { lrn_backward<float>(dx, dy, x, shape, stream); });
+      },
+      "The gradient of lrn_forward's input.", "dx"_a, "dy"_a, "x"_a, py::kw_only(), "size"_a, "k"_a, "alpha"_a, "beta"_a, "groups"_a);
+  kernels.def(
+      "maxpool_forward",
+      [](const Kernels& at, const py::object& y_, const py::object& argmax_, const py::object& x_, int size, int stride, int pad) {
+        const Array<float> y("y", y_);
+        const Array<std::uint16_t> argmax("argmax", argmax_);
+        const Array<const float> x("x", x_);
+        const PoolShape shape = pool_shape(x, y, size, stride, pad);
+        argmax.of_shape(y.shape());
+        at.run([&](StreamHandle stream) { maxpool_forward<float>(y, argmax, x, shape, stream); });
+      },
+      "Max pooling; argmax is where in its window each maximum is.", "y"_a, "argmax"_a, "x"_a, py::kw_only(), "size"_a, "stride"_a,
+      "pad"_a);
+  kernels.def(
+      "maxpool_backward",
+      [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& argmax_, int size, int stride, int pad) {
+        const Array<float> dx("dx", dx_);
+        const Array<const float> dy("dy", dy_);
+        const Array<const std::uint16_t> argmax("argmax", argmax_);
+        const PoolShape shape = pool_shape(dx, dy, size, stride, pad);
+        argmax.of_shape(dy.shape());
+        at.run([&](StreamHandle stream) { maxpool_backward<float>(dx, dy, argmax, shape, stream); });
+      },
+      "The gradient of maxpool_forward's input.", "dx"_a, "dy"_a, "argmax"_a, py::kw_only(), "size"_a, "stride"_a, "pad"_a);
+  kernels.def(
+      "softmax_cross_entropy",
+      [](const Kernels& at, const py::object& probabilities_, const py::object& dlogits_, const py::object& losses_,
+         const py::object& ranks_, const py::object& totals_, const py::object& logits_, const py::object& labels_, int k, float scale) {
+        const auto probabilities = optional_array<float>("probabilities", probabilities_),
+                   dlogits = optional_array<float>("dlogits", dlogits_);
+        const Array<float> losses("losses", losses_);
+        const Array<std::int32_t> ranks("ranks", ranks_);
+        const auto totals = optional_array<double>("totals", totals_);
+        const Array<const float> logits("logits", logits_);
+        const Array<const std::int32_t> labels("labels", labels_);
+        features_of(logits.of_rank(2));
+        const int K = logits.extent(0), N = logits.extent(1);
+        if (probabilities) probabilities->of_shape({K, N});
+        if (dlogits) dlogits->of_shape({K, N});
+        if (totals) totals->of_shape({4});
+        losses.of_shape({N});
+        ranks.of_shape({N});
+        labels.of_shape({N});
+        at.run([&](StreamHandle stream) {
+          softmax_cross_entropy<float>(probabilities ? probabilities->data() : nullptr, dlogits ? dlogits->data() : nullptr, losses, ranks,
+                                       totals ? totals->data() : nullptr, logits, labels, K, N, k, scale, stream);
         });
-  m.def("lrn_backward", [](const py::object& dx_, const py::object& dy_, const py::object& x_, int size, float k, float alpha, float beta,
-                           int groups, std::uintptr_t stream) {
-    const Array<float> dx("dx", dx_);
-    const Array<const float> dy("dy", dy_), x("x", x_);
-    const LrnShape shape = lrn_shape(x, size, k, alpha, beta, groups);
-    dx.of_shape(x.shape());
-    dy.of_shape(x.shape());
-    py::gil_scoped_release release;
-    lrn_backward<float>(dx, dy, x, shape, stream_of(stream));
-  });
-  m.def("maxpool_forward",
-        [](const py::object& y_, const py::object& argmax_, const py::object& x_, int size, int stride, int pad, std::uintptr_t stream) {
-          const Array<float> y("y", y_);
-          const Array<std::uint16_t> argmax("argmax", argmax_);
-          const Array<const float> x("x", x_);
-          const PoolShape shape = pool_shape(x, y, size, stride, pad);
-          argmax.of_shape(y.shape());
-          py::gil_scoped_release release;
-          maxpool_forward<float>(y, argmax, x, shape, stream_of(stream));
-        });
-  m.def("maxpool_backward",
-        [](const py::object& dx_, const py::object& dy_, const py::object& argmax_, int size, int stride, int pad, std::uintptr_t stream) {
-          const Array<float> dx("dx", dx_);
-          const Array<const float> dy("dy", dy_);
-          const Array<const std::uint16_t> argmax("argmax", argmax_);
-          const PoolShape shape = pool_shape(dx, dy, size, stride, pad);
-          argmax.of_shape(dy.shape());
-          py::gil_scoped_release release;
-          maxpool_backward<float>(dx, dy, argmax, shape, stream_of(stream));
-        });
-  m.def("softmax_cross_entropy", [](const py::object& probabilities_, const py::object& dlogits_, const py::object& losses_,
-                                    const py::object& ranks_, const py::object& totals_, const py::object& logits_,
-                                    const py::object& labels_, int k, float scale, std::uintptr_t stream) {
-    const auto probabilities = optional_array<float>("probabilities", probabilities_), dlogits = optional_array<float>("dlogits", dlogits_);
-    const Array<float> losses("losses", losses_);
-    const Array<std::int32_t> ranks("ranks", ranks_);
-    const auto totals = optional_array<double>("totals", totals_);
-    const Array<const float> logits("logits", logits_);
-    const Array<const std::int32_t> labels("labels", labels_);
-    features_of(logits.of_rank(2));
-    const int K = logits.extent(0), N = logits.extent(1);
-    if (probabilities) probabilities->of_shape({K, N});
-    if (dlogits) dlogits->of_shape({K, N});
-    if (totals) totals->of_shape({4});
-    losses.of_shape({N});
-    ranks.of_shape({N});
-    labels.of_shape({N});
-    py::gil_scoped_release release;
-    softmax_cross_entropy<float>(probabilities ? probabilities->data() : nullptr, dlogits ? dlogits->data() : nullptr, losses, ranks,
-                                 totals ? totals->data() : nullptr, logits, labels, K, N, k, scale, stream_of(stream));
-  });
-  m.def("augment", [](const py::object& x_, const py::object& images_, const py::object& crops_, const py::object& mean_,
-                      const py::object& scale_, const py::object& shifts_, std::uintptr_t stream) {
-    const Array<float> x("x", x_);
-    const Array<const std::uint8_t> images("images", images_);
-    const Array<const std::int32_t> crops("crops", crops_);
-    const Array<const float> mean("mean", mean_), scale("scale", scale_);
-    const auto shifts = optional_array<const float>("shifts", shifts_);
-    x.of_rank(4).of_images();
-    const AugmentShape shape{
-        images.of_rank(4).extent(0), images.extent(1), images.extent(2), images.extent(3), x.extent(1), x.extent(2), x.extent(3)};
-    if (x.size() == 0 || images.size() == 0)
-      fail("images has shape " + text(images.shape()) + " and x " + text(x.shape()) + "; neither may be empty");
-    if (x.shape()[0] != shape.C)
-      fail("x has shape " + text(x.shape()) + "; it must have the channels of images, " + std::to_string(shape.C));
-    if (shape.B > shape.N) fail("x has shape " + text(x.shape()) + "; it must have room for " + std::to_string(shape.B) + " images");
-    crops.of_shape({shape.B, 3});
-    mean.of_shape({shape.H, shape.W, shape.C});
-    scale.of_shape({shape.C});
-    if (shifts) shifts->of_shape({shape.B, shape.C});
-    py::gil_scoped_release release;
-    augment<float>(x, images, crops, mean, scale, shifts ? shifts->data() : nullptr, shape, stream_of(stream));
-  });
+      },
+      "Loss, its gradient and ranks; the first two and totals may be None.", "probabilities"_a, "dlogits"_a, "losses"_a, "ranks"_a,
+      "totals"_a, "logits"_a, "labels"_a, py::kw_only(), "k"_a, "scale"_a);
+  kernels.def(
+      "augment",
+      [](const Kernels& at, const py::object& x_, const py::object& images_, const py::object& crops_, const py::object& mean_,
+         const py::object& scale_, const py::object& shifts_) {
+        const Array<float> x("x", x_);
+        const Array<const std::uint8_t> images("images", images_);
+        const Array<const std::int32_t> crops("crops", crops_);
+        const Array<const float> mean("mean", mean_), scale("scale", scale_);
+        const auto shifts = optional_array<const float>("shifts", shifts_);
+        x.of_rank(4).of_images();
+        const AugmentShape shape{
+            images.of_rank(4).extent(0), images.extent(1), images.extent(2), images.extent(3), x.extent(1), x.extent(2), x.extent(3)};
+        if (x.size() == 0 || images.size() == 0)
+          fail("images has shape " + text(images.shape()) + " and x " + text(x.shape()) + "; neither may be empty");
+        if (x.shape()[0] != shape.C)
+          fail("x has shape " + text(x.shape()) + "; it must have the channels of images, " + std::to_string(shape.C));
+        if (shape.B > shape.N) fail("x has shape " + text(x.shape()) + "; it must have room for " + std::to_string(shape.B) + " images");
+        crops.of_shape({shape.B, 3});
+        mean.of_shape({shape.H, shape.W, shape.C});
+        scale.of_shape({shape.C});
+        if (shifts) shifts->of_shape({shape.B, shape.C});
+        at.run(
+            [&](StreamHandle stream) { augment<float>(x, images, crops, mean, scale, shifts ? shifts->data() : nullptr, shape, stream); });
+      },
+      "Crops of images as a net's input; shifts may be None.", "x"_a, "images"_a, "crops"_a, "mean"_a, "scale"_a, "shifts"_a);
 }
 
 // --- the host's execution model ---
@@ -420,17 +487,20 @@ void bind_execution(py::module_& m) {
             one_of<Tiles>("tiles", tiles, {{"host", Tiles::kHost}, {"gpu", Tiles::kGpu}, {"gpu-plain-loads", Tiles::kGpuPlainLoads}});
         simt::execution() = how;
       },
-      py::arg("order") = "forward", py::arg("seed") = 0, py::arg("tiles") = "host");
-  m.def("execution", [] {
-    const simt::Execution& how = simt::execution();
-    py::dict d;
-    d["order"] = how.order == Order::kForward ? "forward" : how.order == Order::kReverse ? "reverse" : "shuffled";
-    d["seed"] = how.seed;
-    d["tiles"] = how.tiles == Tiles::kHost ? "host" : how.tiles == Tiles::kGpu ? "gpu" : "gpu-plain-loads";
-    return d;
-  });
-  m.def("set_threads", &simt::set_threads);
-  m.def("threads", &simt::threads);
+      "How launches run from now on.", "order"_a = "forward", "seed"_a = 0, "tiles"_a = "host");
+  m.def(
+      "execution",
+      [] {
+        const simt::Execution& how = simt::execution();
+        py::dict d;
+        d["order"] = how.order == Order::kForward ? "forward" : how.order == Order::kReverse ? "reverse" : "shuffled";
+        d["seed"] = how.seed;
+        d["tiles"] = how.tiles == Tiles::kHost ? "host" : how.tiles == Tiles::kGpu ? "gpu" : "gpu-plain-loads";
+        return d;
+      },
+      "What set_execution has set.");
+  m.def("set_threads", &simt::set_threads, "Sets the number of workers; 0 for the default.", "count"_a);
+  m.def("threads", &simt::threads, "The number of workers.");
 }
 #endif
 
@@ -473,11 +543,13 @@ void bind_selftest(py::module_ m) {
 
 #if defined(PYALEXNET_CUDA)
 PYBIND11_MODULE(_cuda, m) {
+  m.doc() = "The kernels for NVIDIA GPUs.";
   m.attr("TARGET") = "cuda";
-  m.def("device_count", &pyalexnet::device_count);
-  m.def("device_error", &pyalexnet::device_error);
+  m.def("device_count", &pyalexnet::device_count, "How many GPUs the driver finds.");
+  m.def("device_error", &pyalexnet::device_error, "Why there is none; empty when there is nothing wrong.");
 #else
 PYBIND11_MODULE(_host, m) {
+  m.doc() = "The kernels for this machine's processors.";
   m.attr("TARGET") = "host";
   pyalexnet::bind_execution(m);
 #endif
@@ -485,7 +557,14 @@ PYBIND11_MODULE(_host, m) {
   pyalexnet::bind_selftest(m.def_submodule("selftest", "Kernels that test the host's execution model."));
 #endif
   m.attr("IMAGES_MULTIPLE") = pyalexnet::images_multiple();
-  m.def("build_info", &pyalexnet::build_info);
-  pyalexnet::bind_conv(m);
-  pyalexnet::bind_ops(m);
+  m.def("build_info", &pyalexnet::build_info, "What this build was made for and how.");
+  // Local to its module: both modules have a class of this name.
+  pyalexnet::KernelsClass kernels(m, "Kernels", py::module_local(), "The kernels, on one stream of one device.");
+#if defined(PYALEXNET_CUDA)
+  kernels.def(py::init<int, std::uintptr_t>(), "device"_a, "stream"_a);
+#else
+  kernels.def(py::init<>());
+#endif
+  pyalexnet::bind_conv(kernels);
+  pyalexnet::bind_ops(kernels);
 }

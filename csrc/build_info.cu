@@ -1,4 +1,4 @@
-// What this build was made for, and whether it can run here.
+// What this build was made for.
 #include "kernels.hpp"
 #include "target.cuh"
 
@@ -32,32 +32,5 @@ std::map<std::string, std::string> build_info() {
 #endif
   return info;
 }
-
-#if defined(__CUDACC__)
-namespace {
-/// The number of GPUs, or why there is none.
-cudaError_t count_devices(int& count) {
-  count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status != cudaSuccess) {
-    count = 0;
-    cudaGetLastError();  // it would be the next launch's otherwise
-  }
-  return status;
-}
-}  // namespace
-
-int device_count() {
-  int count;
-  count_devices(count);
-  return count;
-}
-
-std::string device_error() {
-  int count;
-  const cudaError_t status = count_devices(count);
-  return status == cudaSuccess ? "" : cudaGetErrorString(status);
-}
-#endif
 
 }  // namespace pyalexnet

@@ -21,9 +21,21 @@ using StreamHandle = void*;
 int images_multiple();
 std::map<std::string, std::string> build_info();
 
-/// CUDA's build only: how many GPUs the driver has, and why there is none (empty when there is nothing wrong).
+/// CUDA's build only: how many GPUs the driver has, and why there is none (empty when there is nothing wrong). (device.cu)
 int device_count();
 std::string device_error();
+
+/// CUDA's build only: makes a GPU the calling thread's current one while it lives. Throws std::runtime_error. (device.cu)
+class CurrentDevice {
+ public:
+  explicit CurrentDevice(int device);
+  ~CurrentDevice();
+  CurrentDevice(const CurrentDevice&) = delete;
+  CurrentDevice& operator=(const CurrentDevice&) = delete;
+
+ private:
+  int before_, device_;
+};
 
 enum class Activation { kNone, kRelu, kTanh };
 

@@ -24,6 +24,8 @@ from pyalexnet.errors import DeviceError
 if TYPE_CHECKING:
     import cupy
 
+    from pyalexnet._host import Kernels
+
 #: An array of either kind. What is asked of both is small: ``shape``, ``dtype``, ``nbytes``,
 #: ``reshape``, slices that are views.
 Array: TypeAlias = "npt.NDArray[Any] | cupy.ndarray"
@@ -43,14 +45,14 @@ class Device(ABC):
     ----------
     name : "host" or "cuda:<index>"
     lib : the compiled module, `pyalexnet._host` or `pyalexnet._cuda`
+    kernels : its kernels, launched on the stream of all the device's work
     images_multiple : the number of images in an array is a multiple of this
-    stream : the CUDA stream of all the device's work, as an integer; 0 on the host
     """
 
     name: str
     lib: ModuleType
+    kernels: Kernels
     images_multiple: int
-    stream: int
 
     def pad_images(self, n: int) -> int:
         """`n` rounded up to a multiple of `images_multiple`."""
@@ -58,10 +60,6 @@ class Device(ABC):
 
     def __repr__(self) -> str:
         return f"<device {self.name}>"
-
-    @abstractmethod
-    def run(self, kernel: str, *args: Any) -> None:
-        """Calls the compiled module's function `kernel` on this device's stream."""
 
     @abstractmethod
     def empty(self, shape: Shape, dtype: npt.DTypeLike = np.float32) -> Array:
@@ -129,11 +127,10 @@ class HostDevice(Device):
     """This machine's processors: the kernels of `pyalexnet._host` on its threads."""
 
     name = "host"
-    stream = 0
 
     def __init__(self) -> None:
         try:
-            self.lib = importlib.import_module("pyalexnet._host")
+            import pyalexnet._host as _host
         except ImportError as error:
             source = Path(__file__).parent.parent / "setup.py"
             advice = (
@@ -144,10 +141,9 @@ class HostDevice(Device):
                 f"the extension pyalexnet._host does not load: {error}"
                 + (advice if source.exists() else "")
             ) from error
-        self.images_multiple = self.lib.IMAGES_MULTIPLE
-
-    def run(self, kernel: str, *args: Any) -> None:
-        getattr(self.lib, kernel)(*args, 0)
+        self.lib = _host
+        self.kernels = _host.Kernels()
+        self.images_multiple = _host.IMAGES_MULTIPLE
 
     def empty(self, shape: Shape, dtype: npt.DTypeLike = np.float32) -> HostArray:
         return self._aligned(np.empty, shape, np.dtype(dtype))
@@ -213,6 +209,8 @@ class CudaDevice(Device):
             raise DeviceError(f"device cuda:{index}: {problem}")
         import cupy
 
+        import pyalexnet._cuda as _cuda
+
         self._cuda: Any = cupy.cuda  # cupy-stubs describes arrays, but hardly this module
         self._empty: Any = cupy.ndarray
         self._device = self._cuda.Device(index)
@@ -221,13 +219,9 @@ class CudaDevice(Device):
             self._copies = self._cuda.Stream()  # those that `fetch` makes
         self._reached = {index}
         self.name = f"cuda:{index}"
-        self.stream = self._stream.ptr
-        self.lib = importlib.import_module("pyalexnet._cuda")
-        self.images_multiple = self.lib.IMAGES_MULTIPLE
-
-    def run(self, kernel: str, *args: Any) -> None:
-        with self._device:
-            getattr(self.lib, kernel)(*args, self.stream)
+        self.lib = _cuda
+        self.kernels = _cuda.Kernels(index, self._stream.ptr)
+        self.images_multiple = _cuda.IMAGES_MULTIPLE
 
     def empty(self, shape: Shape, dtype: npt.DTypeLike = np.float32) -> cupy.ndarray:
         # CuPy hands freed memory on to its current stream without waiting for other streams.

@@ -58,7 +58,9 @@ def conv_forward(
         rows = output_size(height, w.shape[1], stride, pad, ceil)
         columns = output_size(width, w.shape[2], stride, pad, ceil)
         out = at.empty((w.shape[3], rows, columns, images))
-    at.run("conv_forward", out, x, w, b, stride, pad, groups, activation)
+    at.kernels.conv_forward(
+        out, x, w, b, stride=stride, pad=pad, groups=groups, activation=activation
+    )
     return out
 
 
@@ -75,7 +77,7 @@ def conv_backward_data(
     """The input's gradient: dy (K, P, Q, N), w (C/G, R, S, K) -> dx of `x_shape` (C, H, W, N)."""
     at = devices.of(dy)
     out = _or_empty(at, out, x_shape)
-    at.run("conv_backward_data", out, dy, w, stride, pad, groups)
+    at.kernels.conv_backward_data(out, dy, w, stride=stride, pad=pad, groups=groups)
     return out
 
 
@@ -101,7 +103,7 @@ def conv_backward_weights(
             at, x.shape, w_shape, dy.shape, stride=stride, pad=pad, groups=groups
         )
         workspace = _workspace(at, floats)
-    at.run("conv_backward_weights", out, x, dy, workspace, stride, pad, groups)
+    at.kernels.conv_backward_weights(out, x, dy, workspace, stride=stride, pad=pad, groups=groups)
     return out
 
 
@@ -116,8 +118,8 @@ def conv_workspace(
     groups: int = 1,
 ) -> int:
     """Floats of workspace that `conv_backward_weights` needs on the device `at`; may be 0."""
-    return int(
-        at.lib.conv_backward_weights_workspace(x_shape, w_shape, dy_shape, stride, pad, groups)
+    return at.kernels.conv_workspace(
+        x_shape, w_shape, dy_shape, stride=stride, pad=pad, groups=groups
     )
 
 
@@ -127,7 +129,9 @@ def linear_forward(
     """A fully connected layer: x (F, N), w (F, K), b (K) -> activation(wᵀx + b) (K, N)."""
     at = devices.of(x)
     out = _or_empty(at, out, (w.shape[1], x.shape[1]))
-    at.run("conv_forward", _as_map(out), _as_map(x), _as_map(w), b, 1, 0, 1, activation)
+    at.kernels.conv_forward(
+        _as_map(out), _as_map(x), _as_map(w), b, stride=1, pad=0, groups=1, activation=activation
+    )
     return out
 
 
@@ -135,7 +139,7 @@ def linear_backward_data(dy: Array, w: Array, *, out: Array | None = None) -> Ar
     """The input's gradient: dy (K, N), w (F, K) -> dx (F, N)."""
     at = devices.of(dy)
     out = _or_empty(at, out, (w.shape[0], dy.shape[1]))
-    at.run("conv_backward_data", _as_map(out), _as_map(dy), _as_map(w), 1, 0, 1)
+    at.kernels.conv_backward_data(_as_map(out), _as_map(dy), _as_map(w), stride=1, pad=0, groups=1)
     return out
 
 
@@ -150,7 +154,9 @@ def linear_backward_weights(
     out = _or_empty(at, out, (x.shape[0], dy.shape[0]))
     if workspace is None:
         workspace = _workspace(at, linear_workspace(at, x.shape, dy.shape))
-    at.run("conv_backward_weights", _as_map(out), _as_map(x), _as_map(dy), workspace, 1, 0, 1)
+    at.kernels.conv_backward_weights(
+        _as_map(out), _as_map(x), _as_map(dy), workspace, stride=1, pad=0, groups=1
+    )
     return out
 
 
@@ -166,7 +172,7 @@ def bias_backward(dy: Array, *, out: Array | None = None) -> Array:
     """The biases' gradient: dy (K, ..., N) -> its sum over all axes but the first, (K)."""
     at = devices.of(dy)
     out = _or_empty(at, out, (dy.shape[0],))
-    at.run("bias_backward", out, dy)
+    at.kernels.bias_backward(out, dy)
     return out
 
 
@@ -174,7 +180,7 @@ def activation_forward(x: Array, kind: str, *, out: Array | None = None) -> Arra
     """`kind` "relu": max(x, 0); "tanh": tanh(x). Any shape; `out` may be x. Paper: section 3.1."""
     at = devices.of(x)
     out = _or_empty(at, out, x.shape)
-    at.run("activation_forward", out, x, kind)
+    at.kernels.activation_forward(out, x, kind=kind)
     return out
 
 
@@ -182,7 +188,7 @@ def activation_backward(dy: Array, y: Array, kind: str, *, out: Array | None = N
     """dx from the activation's output y: dy where y > 0, or dy (1 - y²). `out` may be dy."""
     at = devices.of(dy)
     out = _or_empty(at, out, dy.shape)
-    at.run("activation_backward", out, dy, y, kind)
+    at.kernels.activation_backward(out, dy, y, kind=kind)
     return out
 
 
@@ -203,7 +209,7 @@ def lrn_forward(
     """
     at = devices.of(x)
     out = _or_empty(at, out, x.shape)
-    at.run("lrn_forward", out, x, size, k, alpha, beta, groups)
+    at.kernels.lrn_forward(out, x, size=size, k=k, alpha=alpha, beta=beta, groups=groups)
     return out
 
 
@@ -221,7 +227,7 @@ def lrn_backward(
     """The gradient of `lrn_forward`'s input x, from its output's, dy; both (C, H, W, N)."""
     at = devices.of(dy)
     out = _or_empty(at, out, x.shape)
-    at.run("lrn_backward", out, dy, x, size, k, alpha, beta, groups)
+    at.kernels.lrn_backward(out, dy, x, size=size, k=k, alpha=alpha, beta=beta, groups=groups)
     return out
 
 
@@ -247,7 +253,7 @@ def maxpool_forward(
         out = at.empty((channels, rows, output_size(width, size, stride, pad, ceil), images))
     if argmax is None:
         argmax = at.empty(out.shape, np.uint16)
-    at.run("maxpool_forward", out, argmax, x, size, stride, pad)
+    at.kernels.maxpool_forward(out, argmax, x, size=size, stride=stride, pad=pad)
     return out, argmax
 
 
@@ -264,7 +270,7 @@ def maxpool_backward(
     """The input's gradient: each dy (C, P, Q, N) goes to its window's maximum, in `x_shape`."""
     at = devices.of(dy)
     out = _or_empty(at, out, x_shape)
-    at.run("maxpool_backward", out, dy, argmax, size, stride, pad)
+    at.kernels.maxpool_backward(out, dy, argmax, size=size, stride=stride, pad=pad)
     return out
 
 
@@ -288,7 +294,17 @@ def dropout(
     """
     at = devices.of(x)
     out = _or_empty(at, out, x.shape)
-    at.run("dropout", out, x, p, scale, seed, layer, step, first_feature, first_image)
+    at.kernels.dropout(
+        out,
+        x,
+        p=p,
+        scale=scale,
+        seed=seed,
+        layer=layer,
+        step=step,
+        first_feature=first_feature,
+        first_image=first_image,
+    )
     return out
 
 
@@ -296,7 +312,7 @@ def add(a: Array, b: Array, *, out: Array | None = None) -> Array:
     """a + b, of equal shape; `out` may be one of them."""
     at = devices.of(a)
     out = _or_empty(at, out, a.shape)
-    at.run("add", out, a, b)
+    at.kernels.add(out, a, b)
     return out
 
 
@@ -334,7 +350,7 @@ def softmax_cross_entropy(
             at.empty(images),
             at.empty(images, np.int32),
         )
-    at.run("softmax_cross_entropy", *out, totals, logits, labels, k, scale)
+    at.kernels.softmax_cross_entropy(*out, totals, logits, labels, k=k, scale=scale)
     return out
 
 
@@ -354,7 +370,7 @@ def sgd(
     (int64 (S+1), multiples of 64), has rates[s] and decays[s] (S). Paper: section 5.
     """
     at = devices.of(weights)
-    at.run("sgd", weights, gradients, momenta, starts, rates, decays, momentum)
+    at.kernels.sgd(weights, gradients, momenta, starts, rates, decays, momentum=momentum)
 
 
 def augment(
@@ -376,7 +392,7 @@ def augment(
     """
     at = devices.of(images)
     out = _or_empty(at, out, (images.shape[3], *size, at.pad_images(images.shape[0])))
-    at.run("augment", out, images, crops, mean, scale, shifts)
+    at.kernels.augment(out, images, crops, mean, scale, shifts)
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.metadata
 import importlib.util
@@ -9,8 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+import pyalexnet
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -163,6 +167,55 @@ def test_both_modules_offer_the_same_kernels():
     assert only_host <= public(host)
     assert only_cuda <= public(cuda)
     assert (host.TARGET, cuda.TARGET) == ("host", "cuda")
+
+
+# --- the stubs, which editors and mypy read in place of the modules ---
+
+
+def signature(function: ast.FunctionDef) -> tuple[list[str], list[str], list[object]]:
+    """Names of positional and of keyword-only parameters, and the defaults."""
+    args = function.args
+    names = [a.arg for a in args.posonlyargs + args.args], [a.arg for a in args.kwonlyargs]
+    defaults = [d and ast.literal_eval(d) for d in [*args.defaults, *args.kw_defaults]]
+    return *names, defaults
+
+
+def stub(name: str, cls: str = "") -> dict[str, ast.FunctionDef]:
+    """The functions of a module's stub, or of a class in it."""
+    source = Path(pyalexnet.__file__).with_name(f"{name}.pyi").read_text()
+    body = ast.parse(source).body
+    if cls:
+        [body] = [node.body for node in body if isinstance(node, ast.ClassDef) and node.name == cls]
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+
+
+def built(owner: Any) -> dict[str, ast.FunctionDef]:
+    """The same of a module or class that pybind11 made, by the first lines of its docstrings."""
+    functions = {}
+    for name in dir(owner):
+        if name == "__init__" or not name.startswith("_"):
+            value = getattr(owner, name)
+            if callable(value) and not isinstance(value, type):
+                line, _, rest = value.__doc__.partition("\n")
+                assert name == "__init__" or rest.strip(), f"{name} says nothing of itself"
+                [functions[name]] = ast.parse(f"def {line}: {rest.strip()!r}").body
+    return functions
+
+
+@pytest.mark.parametrize("name", ["_host", "_cuda"])
+def test_stubs_are_true(name):
+    try:
+        module = importlib.import_module(f"pyalexnet.{name}")
+    except ModuleNotFoundError:
+        pytest.skip(f"this build has no {name}")
+    kernels = stub("_host", "Kernels") | stub(name, "Kernels")
+    for stubs, real in ((stub(name), built(module)), (kernels, built(module.Kernels))):
+        assert {k: signature(v) for k, v in stubs.items()} == {
+            k: signature(v) for k, v in real.items()
+        }
+        for key, function in stubs.items():
+            if key != "__init__":
+                assert ast.get_docstring(function) == ast.get_docstring(real[key]), key
 
 
 # --- the check of cubins ---

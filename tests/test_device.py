@@ -277,7 +277,7 @@ class _Array:
 
 
 class _CudaLib:
-    """`_host` behind checks of what `_cuda` would get."""
+    """A `_cuda` for two GPUs."""
 
     IMAGES_MULTIPLE = HOST.images_multiple
 
@@ -287,19 +287,30 @@ class _CudaLib:
     def device_error(self):
         return ""
 
+    def Kernels(self, device, stream):
+        return _Kernels(device, stream)
+
+
+class _Kernels:
+    """The host's kernels behind checks of what a GPU's would get."""
+
+    def __init__(self, device, stream):
+        assert stream == 1000 + device
+        self._device, self._stream = device, stream
+
     def __getattr__(self, name):
-        function = getattr(HOST.lib, name)
-        if name == "conv_backward_weights_workspace":
+        function = getattr(HOST.kernels, name)
+        if name == "conv_workspace":
             return function
 
-        def kernel(*args):
-            *args, stream = args
-            assert stream == 1000 + _Current.device
-            _Current.streams[stream].touch(*(arg for arg in args if isinstance(arg, _Array)))
+        def kernel(*args, **options):
+            arrays = [arg for arg in args if isinstance(arg, _Array)]
+            _Current.streams[self._stream].touch(*arrays)
             for arg in args:
                 assert not isinstance(arg, np.ndarray), f"{name} got an array of the host"
-                assert not isinstance(arg, _Array) or arg.device.id == _Current.device
-            function(*(arg.values if isinstance(arg, _Array) else arg for arg in args), 0)
+            assert {array.device.id for array in arrays} == {self._device}
+            values = (arg.values if isinstance(arg, _Array) else arg for arg in args)
+            function(*values, **options)
 
         return kernel
 
@@ -318,7 +329,7 @@ def fake_cuda(monkeypatch):
 
 def test_cuda_arrays(fake_cuda):
     gpu = devices.get("cuda:1")
-    assert (gpu.name, gpu.stream, repr(gpu)) == ("cuda:1", 1001, "<device cuda:1>")
+    assert (gpu.name, repr(gpu)) == ("cuda:1", "<device cuda:1>")
     array = gpu.upload(np.arange(6, dtype=np.int32).reshape(2, 3).T)
     assert devices.of(array) is gpu
     np.testing.assert_array_equal(gpu.download(array), [[0, 3], [1, 4], [2, 5]])
