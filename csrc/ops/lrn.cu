@@ -1,90 +1,92 @@
-// Local response normalisation across channels.
+// Local response normalisation across channels (paper, 3.3). A value is divided by a power of the energy around it:
+//
+//   y_i = x_i s_i^-beta,    s_i = k + alpha (sum of x_j^2 over the `size` channels j around i that are in i's group)
+//
+// x_i changes its own y_i, and through s_j every y_j whose window it is in: those j that are in i's window. Its gradient is the two parts'
+// sum:
+//
+//   dx_i = dy_i s_i^-beta - 2 alpha beta x_i (sum of dy_j x_j s_j^(-beta - 1) over the same window)
+//
+// A thread takes a few columns, a column being one pixel of one image, and walks through their channels. The window moves along: it is a
+// ring of the last `size` values in shared memory, so each x is read once, and s is worked out anew from the ring rather than kept in
+// memory from forward to backward.
 #include "ops/elementwise.cuh"
 
 namespace pyalexnet {
 namespace {
 
-/// Adjacent vectors that a thread takes along from channel to channel: on a CPU half a memory page.
+/// Adjacent vectors of columns that a thread takes along from channel to channel. On a CPU they are half a memory page: with one, a thread
+/// would touch a new page at each channel.
 template <class Target>
 struct LrnBlock {
   static constexpr int kVecs = Target::kOnGpu ? 1 : 512 / Target::kVec;
 };
 
-/// What the kernels need of the shape: channels of a group, and columns, the floats between one channel and the next.
+/// What the kernels need of the shape: channels of a group, and columns, the elements between one channel and the next.
 struct LrnWalk {
   std::int64_t columns;
   int channels, size;
   float k, alpha, beta;
 };
 
-/// s^-beta and 1/s.
-template <int W>
-struct Powers {
-  simt::Vec<W> power, inverse;
-};
-
-template <bool kThreeQuarters, int W>
-__device__ __forceinline__ Powers<W> powers(simt::Vec<W> s, float beta) {
-  if constexpr (kThreeQuarters) {
-    simt::Vec<W> inverse;
-    const simt::Vec<W> power = inverse_three_quarters(s, inverse);
-    return {power, inverse};
-  } else {
-    return {map(s, [beta](float f) { return powf(f, -beta); }), simt::Vec<W>(1.0f) / s};
-  }
-}
-
-/// The last few values of each of the running thread's columns, in shared memory. Neighbouring threads' are adjacent.
+/// The last few channels' values of the running thread's columns, in shared memory. Channel c is in slot c mod slots; neighbouring threads'
+/// values are adjacent.
 template <class Target>
 class Ring {
  public:
   static constexpr int W = Target::kVec;
-  /// Takes the block's shared memory from `base` on, which it moves on behind itself, and fills the slots with zeros.
+
+  /// Allocates the ring at `base`, advances `base` past the block's, and zeroes the thread's slots.
   __device__ __forceinline__ Ring(float*& base, int slots)
       : slots_(slots), step_(static_cast<int>(blockDim.x) * W), own_(base + threadIdx.x * W) {
     base += slots * LrnBlock<Target>::kVecs * step_;
     for (int i = 0; i < slots * LrnBlock<Target>::kVecs; ++i) simt::store<W>(own_ + i * step_, simt::Vec<W>(0.0f));
   }
-  /// Where the values of a channel >= 0 are kept; the next column's are step() floats further on.
-  __device__ __forceinline__ float* of_channel(int channel) const { return of_slot(channel % slots_); }
-  __device__ __forceinline__ float* of_slot(int slot) const { return own_ + slot * LrnBlock<Target>::kVecs * step_; }
-  __device__ __forceinline__ int step() const { return step_; }
+  /// The value of a channel >= 0 in the thread's vector v.
+  __device__ __forceinline__ float* at(int channel, int v) const { return slot(channel % slots_, v); }
+  /// Adds up f(value) over the first `size` slots.
+  template <class F>
+  __device__ __forceinline__ simt::Vec<W> sum(int size, int v, F f) const {
+    simt::Vec<W> sum(0.0f);
+    const float* value = slot(0, v);
+    for (int i = 0; i < size; ++i, value += LrnBlock<Target>::kVecs * step_) sum = f(simt::load<W>(value), sum);
+    return sum;
+  }
 
  private:
+  __device__ __forceinline__ float* slot(int i, int v) const { return own_ + (i * LrnBlock<Target>::kVecs + v) * step_; }
+
   int slots_, step_;
   float* own_;
 };
 
-/// Adds up f(value) over the first `size` slots, `at` floats after the thread's first.
-template <class Target, class F>
-__device__ __forceinline__ simt::Vec<Target::kVec> sum_of_slots(const Ring<Target>& ring, int size, int at, F f) {
-  constexpr int W = Target::kVec;
-  simt::Vec<W> sum(0.0f);
-  for (int slot = 0; slot < size; ++slot) sum = f(simt::load<W>(ring.of_slot(slot) + at), sum);
-  return sum;
-}
-
-/// s = k + alpha (sum of the ring's squares).
+/// s = k + alpha sum of x_j^2 over the channels in the ring.
 template <class Target>
-__device__ __forceinline__ simt::Vec<Target::kVec> scale_of(const Ring<Target>& xs, int size, int at, const LrnWalk& walk) {
-  const auto squares = sum_of_slots(xs, size, at, [](auto x, auto sum) { return fma(x, x, sum); });
+__device__ __forceinline__ simt::Vec<Target::kVec> scale(const Ring<Target>& xs, int size, int v, const LrnWalk& walk) {
+  const auto squares = xs.sum(size, v, [](auto x, auto sum) { return fma(x, x, sum); });
   return fma(walk.alpha, squares, simt::Vec<Target::kVec>(walk.k));
 }
 
-/// Calls f(at, column) for the columns that the running thread walks along: `at` is how far into a ring's slot each is.
-template <class Target, class F>
-__device__ __forceinline__ void for_own_columns(std::int64_t columns, F f) {
-  const int step = static_cast<int>(blockDim.x) * Target::kVec;
-  const std::int64_t first = std::int64_t{blockIdx.x} * LrnBlock<Target>::kVecs * step + threadIdx.x * Target::kVec;
-  for (int at = 0; at < LrnBlock<Target>::kVecs * step && first + at < columns; at += step) f(at, first + at);
+/// s^-beta and 1/s. The paper's beta, 3/4, needs no powf, which would bound the kernels.
+template <bool kThreeQuarters, int W>
+__device__ __forceinline__ simt::Vec<W> power(simt::Vec<W> s, float beta, simt::Vec<W>& inverse) {
+  if constexpr (kThreeQuarters) return inverse_three_quarters(s, inverse);
+  inverse = simt::Vec<W>(1.0f) / s;
+  return map(s, [beta](float f) { return powf(f, -beta); });
 }
 
-// Computes  y_i = x_i s_i^-beta, s_i = k + alpha sum of x_j^2 over the channels j from i - size/2 to i + size/2 (paper, 3.3) that are
-//           in i's group
+/// Calls f(v, column) for the thread's vectors of columns: v counts them.
+template <class Target, class F>
+__device__ __forceinline__ void for_own_columns(std::int64_t columns, F f) {
+  const std::int64_t step = std::int64_t{blockDim.x} * Target::kVec;
+  std::int64_t column = blockIdx.x * LrnBlock<Target>::kVecs * step + threadIdx.x * Target::kVec;
+  for (int v = 0; v < LrnBlock<Target>::kVecs && column < columns; ++v, column += step) f(v, column);
+}
+
+// Computes  y_i = x_i s_i^-beta, s_i = k + alpha sum of x_j^2 over the channels j from i - size/2 to i + size/2
 // Layout    x, y (C, columns), columns = H W N
-// Mapping   blockIdx.y is the group; a thread walks LrnBlock<Target>::kVecs adjacent vectors of columns through its channels, keeping the
-// window
-//           in shared memory. kSize is the size where it is known to the compiler, else 0
+// Mapping   blockIdx.y is the group; a thread walks through its channels with a few columns, whose window is a ring in shared memory.
+//           kSize is the size where the compiler knows it, else 0
 // Cost      2 size + 30 FLOP, 8 bytes an element: bound by memory
 template <class Target, class T, int kSize, bool kThreeQuarters>
 __global__ void __launch_bounds__(Target::kThreads) lrn_forward_kernel(T* y, const T* x, LrnWalk walk) {
@@ -95,22 +97,22 @@ __global__ void __launch_bounds__(Target::kThreads) lrn_forward_kernel(T* y, con
   const Ring<Target> xs(shared, size);
   for (int ahead = 0; ahead < walk.channels + half; ++ahead) {
     const int i = ahead - half;  // its window ends at `ahead`
-    float *const x_ahead = xs.of_channel(ahead), *const x_i = xs.of_channel(i < 0 ? 0 : i);
-    const T* from = x + group + ahead * walk.columns;
-    T* to = y + group + i * walk.columns;
-    for_own_columns<Target>(walk.columns, [=](int at, std::int64_t column) {
-      simt::store<W>(x_ahead + at, ahead < walk.channels ? simt::load<W>(from + column) : simt::Vec<W>(0.0f));
+    const T* x_ahead = x + group + ahead * walk.columns;
+    T* y_i = y + group + i * walk.columns;
+    for_own_columns<Target>(walk.columns, [=](int v, std::int64_t column) {
+      simt::store<W>(xs.at(ahead, v), ahead < walk.channels ? simt::load<W>(x_ahead + column) : simt::Vec<W>(0.0f));
       if (i < 0) return;
-      const auto s = powers<kThreeQuarters>(scale_of(xs, size, at, walk), walk.beta);
-      simt::store<W>(to + column, simt::load<W>(x_i + at) * s.power);
+      simt::Vec<W> inverse;
+      const auto s_power = power<kThreeQuarters>(scale(xs, size, v, walk), walk.beta, inverse);
+      simt::store<W>(y_i + column, simt::load<W>(xs.at(i, v)) * s_power);
     });
   }
 }
 
 // Computes  dx_i = dy_i s_i^-beta - 2 alpha beta x_i sum of dy_j x_j s_j^(-beta - 1) over the window around i
 // Layout    x, dx, dy (C, columns), columns = H W N
-// Mapping   as forward. When the walk reads channel `ahead`, s is complete for j, size/2 before it, and the sum over j for i, as much
-//           before j
+// Mapping   as forward, a pipeline of three channels: x is read at `ahead`; s_j is complete at j = ahead - size/2; the sum over j, and so
+//           dx_i, at i = j - size/2
 // Cost      3 size + 35 FLOP, 12 bytes an element: bound by memory; s is cheaper to compute again than to store and load
 template <class Target, class T, int kSize, bool kThreeQuarters>
 __global__ void __launch_bounds__(Target::kThreads) lrn_backward_kernel(T* dx, const T* dy, const T* x, LrnWalk walk) {
@@ -119,28 +121,27 @@ __global__ void __launch_bounds__(Target::kThreads) lrn_backward_kernel(T* dx, c
   const std::int64_t group = std::int64_t{blockIdx.y} * walk.channels * walk.columns;
   const float factor = -2.0f * walk.alpha * walk.beta;
   float* shared = simt::shared_memory<float>();
-  const Ring<Target> xs(shared, size), terms(shared, size), firsts(shared, half + 1);
+  const Ring<Target> xs(shared, size), terms(shared, size);  // x_j, and dy_j x_j s_j^(-beta - 1)
+  const Ring<Target> firsts(shared, half + 1);               // dy_j s_j^-beta
   for (int ahead = 0; ahead < walk.channels + 2 * half; ++ahead) {
     const int j = ahead - half, i = j - half;
-    const int j_kept = j < 0 ? 0 : j, i_kept = i < 0 ? 0 : i;
-    float *const x_ahead = xs.of_channel(ahead), *const x_j = xs.of_channel(j_kept), *const x_i = xs.of_channel(i_kept);
-    float *const first_j = firsts.of_channel(j_kept), *const first_i = firsts.of_channel(i_kept), *const term_j = terms.of_channel(j_kept);
-    const T *x_from = x + group + ahead * walk.columns, *dy_from = dy + group + j * walk.columns;
-    T* to = dx + group + i * walk.columns;
-    for_own_columns<Target>(walk.columns, [=](int at, std::int64_t column) {
-      simt::store<W>(x_ahead + at, ahead < walk.channels ? simt::load<W>(x_from + column) : simt::Vec<W>(0.0f));
+    const T *x_ahead = x + group + ahead * walk.columns, *dy_j = dy + group + j * walk.columns;
+    T* dx_i = dx + group + i * walk.columns;
+    for_own_columns<Target>(walk.columns, [=](int v, std::int64_t column) {
+      simt::store<W>(xs.at(ahead, v), ahead < walk.channels ? simt::load<W>(x_ahead + column) : simt::Vec<W>(0.0f));
       if (j < 0) return;
       simt::Vec<W> term(0.0f);
       if (j < walk.channels) {
-        const auto s = powers<kThreeQuarters>(scale_of(xs, size, at, walk), walk.beta);
-        const simt::Vec<W> first = simt::load<W>(dy_from + column) * s.power;
-        term = first * simt::load<W>(x_j + at) * s.inverse;
-        simt::store<W>(first_j + at, first);
+        simt::Vec<W> inverse;
+        const auto s_power = power<kThreeQuarters>(scale(xs, size, v, walk), walk.beta, inverse);
+        const simt::Vec<W> first = simt::load<W>(dy_j + column) * s_power;
+        term = first * simt::load<W>(xs.at(j, v)) * inverse;
+        simt::store<W>(firsts.at(j, v), first);
       }
-      simt::store<W>(term_j + at, term);
+      simt::store<W>(terms.at(j, v), term);
       if (i < 0) return;
-      const auto sum = sum_of_slots(terms, size, at, [](auto t, auto before) { return before + t; });
-      simt::store<W>(to + column, fma(factor * simt::load<W>(x_i + at), sum, simt::load<W>(first_i + at)));
+      const auto sum = terms.sum(size, v, [](auto t, auto before) { return before + t; });
+      simt::store<W>(dx_i + column, fma(factor * simt::load<W>(xs.at(i, v)), sum, simt::load<W>(firsts.at(i, v))));
     });
   }
 }
@@ -173,7 +174,9 @@ LrnWalk walk_of(const LrnShape& shape) {
   return {shape.columns, channels, size, shape.k, shape.alpha, shape.beta};
 }
 
-/// Calls f with the target, the size if it is the paper's (else 0), and whether beta is the paper's.
+/// Calls f with the target, the size if it is the paper's (else 0), and whether beta is the paper's. A size that the compiler knows unrolls
+/// the sums: backward takes a tenth less on a CPU. A beta of 3/4 takes a quarter of the time of another. (Layers of other sizes and betas:
+/// benchmarks/layers.py --net)
 template <class F>
 void with_case(const LrnWalk& walk, F f) {
   constexpr int kPaper = 5;
