@@ -1,251 +1,243 @@
-"""Every kernel of the paper's net against PyTorch, layer by layer, taking turns in one process.
+"""Every kernel of a net, layer by layer, against PyTorch where it is installed.
 
-    python benchmarks/layers.py                  # on the CPU, batch 128
-    python benchmarks/layers.py --device cuda:0  # on a GPU, where the peer is cuDNN
+    python benchmarks/layers.py                       # the paper's net on the CPU, batch 128
+    python benchmarks/layers.py --device cuda:0       # on a GPU, where the peer is cuDNN
+    python benchmarks/layers.py --net mine.json --no-peer
 
-A row is one kernel at one layer's sizes. GFLOP/s count a multiplication and an addition as two;
-GB/s count the bytes that must move: every input read once, every output written once.
+A row is one kernel at one layer's sizes; ours and PyTorch's take turns in one process. GFLOP/s
+count a multiplication and an addition as two; GB/s count the bytes that must move: every input read
+once, every output written once.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import importlib.util
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import alternate
-import torch
-import torch_alexnet
-from torch.nn import functional
+import numpy as np
 
 from pyalexnet import device as devices
 from pyalexnet import nets, ops
-from pyalexnet.layers import LRN, Conv, Dropout, Linear, MaxPool
+from pyalexnet.layers import LRN, Conv, Layer, Linear, MaxPool, ReLU, Tanh
+from pyalexnet.nets import Net
 
 
 class Row(NamedTuple):
-    """One line of the table: ours and the peer's way to do it, and what it costs."""
+    """One line of the table: a kernel of a layer, how to run it, and what it costs."""
 
-    layer: str
     what: str
-    ours: Callable[[], Any]
-    peer: Callable[[], Any]
+    run: Callable[[], Any]
     flop: float
     bytes: float
 
 
 class Bench:
-    """Arrays of both libraries with equal sizes on one device."""
+    """The kernels of layers on arrays of their sizes, filled with noise, on one device."""
 
     def __init__(self, device: str, batch: int) -> None:
         self.device = devices.get(device)
         self.batch = batch
-        self.where = "cpu" if device == "host" else device
+        self._rng = np.random.default_rng(0)
 
-    def ours(self, *shape: int) -> Any:
-        """An array of ours, filled with noise."""
-        return self.device.upload(torch.randn(*shape).numpy())
+    def _array(self, *shape: int) -> Any:
+        images = self.device.pad_images(self.batch)
+        whole = (*shape[:-1], images) if shape[-1] == self.batch else shape
+        return self.device.upload(self._rng.standard_normal(whole, np.float32))
 
-    def peers(self, *shape: int) -> torch.Tensor:
-        """A tensor of PyTorch's, filled with noise."""
-        return torch.randn(*shape, device=self.where)
-
-    def timed(self, way: Callable[[], Any]) -> Callable[[], None]:
-        """`way`, then waiting until the device has done it."""
-
-        def run() -> None:
-            way()
-            self.device.synchronize()
-            if self.where != "cpu":
-                torch.cuda.synchronize(self.where)
-
-        return run
-
-    def conv(self, name: str, layer: Conv, shape: tuple[int, ...]) -> Iterator[Row]:
-        """Forward with bias and ReLU, and both gradients."""
+    def conv(self, layer: Conv, shape: tuple[int, ...]) -> Iterator[Row]:
+        """Forward with bias and activation, and both gradients."""
         n = self.batch
         (c, h, w), (k, p, q) = shape, layer.output_shape(shape)
-        x, dy, y = self.ours(c, h, w, n), self.ours(k, p, q, n), self.ours(k, p, q, n)
-        weight = self.ours(c // layer.groups, layer.size, layer.size, k)
-        bias, dx, dw = self.ours(k), self.ours(c, h, w, n), self.device.empty(weight.shape)
-        options: dict[str, Any] = {
-            "stride": layer.stride,
-            "pad": layer.pad,
-            "groups": layer.groups,
-        }
-        floats = ops.conv_workspace(self.device, x.shape, weight.shape, dy.shape, **options)
+        x, dy, y = self._array(c, h, w, n), self._array(k, p, q, n), self._array(k, p, q, n)
+        weight = self.device.upload(
+            self._rng.standard_normal((c // layer.groups, layer.size, layer.size, k), np.float32)
+        )
+        bias, dx, dw = self.device.zeros((k,)), self._array(c, h, w, n), self._like(weight)
+        how: dict[str, Any] = {"stride": layer.stride, "pad": layer.pad, "groups": layer.groups}
+        floats = ops.conv_workspace(self.device, x.shape, weight.shape, dy.shape, **how)
         workspace = self.device.empty((max(1, floats),))
-        border = 3 if layer.ceil else 0  # the paper's implicit border, which PyTorch must be given
-        tx = functional.pad(self.peers(n, c, h, w), (0, border, 0, border))
-        tw, tb = self.peers(k, c // layer.groups, layer.size, layer.size), self.peers(k)
-        tdy = self.peers(n, k, p, q)
-
-        def gradient(data: bool) -> Any:
-            return torch.ops.aten.convolution_backward(
-                *(tdy, tx, tw, None, [layer.stride] * 2, [layer.pad] * 2, [1, 1], False, [0, 0]),
-                *(layer.groups, [data, not data, False]),
-            )
-
-        def peer() -> Any:
-            return functional.conv2d(
-                tx, tw, tb, layer.stride, layer.pad, groups=layer.groups
-            ).relu_()
-
         flop = 2.0 * n * layer.macs(shape)
         size = 4.0 * (x.size + weight.size + y.size)
+        activation = layer.activation
         yield Row(
-            name,
             "forward",
-            lambda: ops.conv_forward(x, weight, bias, activation="relu", out=y, **options),
-            peer,
+            lambda: ops.conv_forward(x, weight, bias, activation=activation, out=y, **how),
             flop,
             size,
         )
-        if name != "conv1":
-            yield Row(
-                name,
-                "data gradient",
-                lambda: ops.conv_backward_data(dy, weight, x.shape, out=dx, **options),
-                lambda: gradient(True),
-                flop,
-                size,
-            )
         yield Row(
-            name,
+            "data gradient",
+            lambda: ops.conv_backward_data(dy, weight, x.shape, out=dx, **how),
+            flop,
+            size,
+        )
+        yield Row(
             "weight gradient",
             lambda: ops.conv_backward_weights(
-                x, dy, weight.shape, workspace=workspace, out=dw, **options
+                x, dy, weight.shape, workspace=workspace, out=dw, **how
             ),
-            lambda: gradient(False),
             flop,
             size,
         )
 
-    def linear(self, name: str, layer: Linear, shape: tuple[int, ...]) -> Iterator[Row]:
-        """Forward with bias and ReLU, and both gradients."""
-        n, k = self.batch, layer.features
-        f = torch.Size(shape).numel()
-        x, w, b, dy = self.ours(f, n), self.ours(f, k), self.ours(k), self.ours(k, n)
-        y, dx, dw = self.ours(k, n), self.ours(f, n), self.ours(f, k)
-        tx, tw, tb, tdy = self.peers(n, f), self.peers(k, f), self.peers(k), self.peers(n, k)
-        flop, size = 2.0 * n * f * k, 4.0 * (f * n + f * k + k * n)
+    def linear(self, layer: Linear, shape: tuple[int, ...]) -> Iterator[Row]:
+        """Forward with bias and activation, and both gradients."""
+        n, k, f = self.batch, layer.features, int(np.prod(shape))
+        x, y, dy, dx = (self._array(size, n) for size in (f, k, k, f))
+        w = self.device.upload(self._rng.standard_normal((f, k), np.float32))
+        b, dw = self.device.zeros((k,)), self._like(w)
+        floats = ops.linear_workspace(self.device, x.shape, dy.shape)
+        workspace = self.device.empty((max(1, floats),))
+        flop, size = 2.0 * n * f * k, 4.0 * (x.size + w.size + y.size)
+        activation = layer.activation
         yield Row(
-            name,
             "forward",
-            lambda: ops.linear_forward(x, w, b, activation="relu", out=y),
-            lambda: functional.linear(tx, tw, tb).relu_(),
+            lambda: ops.linear_forward(x, w, b, activation=activation, out=y),
             flop,
             size,
         )
+        yield Row("data gradient", lambda: ops.linear_backward_data(dy, w, out=dx), flop, size)
         yield Row(
-            name,
-            "data gradient",
-            lambda: ops.linear_backward_data(dy, w, out=dx),
-            lambda: tdy @ tw,
-            flop,
-            size,
-        )
-        yield Row(
-            name,
             "weight gradient",
-            lambda: ops.linear_backward_weights(x, dy, out=dw),
-            lambda: tdy.T @ tx,
+            lambda: ops.linear_backward_weights(x, dy, workspace=workspace, out=dw),
             flop,
             size,
         )
 
-    def lrn(self, name: str, layer: LRN, shape: tuple[int, ...]) -> Iterator[Row]:
-        """Forward and backward; the peer's backward is autograd's, its forward not counted."""
-        x, dy, y, dx = (self.ours(*shape, self.batch) for _ in range(4))
-        peer, tx = torch_alexnet.TowerLRN(), self.peers(self.batch, *shape).requires_grad_()
-        yield from self._elementwise(
-            name,
-            lambda: ops.lrn_forward(x, groups=layer.groups, out=y),
-            lambda: ops.lrn_backward(dy, x, groups=layer.groups, out=dx),
-            lambda: peer(tx),
-            tx,
-            (8.0 * x.size, 12.0 * x.size),
-        )
+    def lrn(self, layer: LRN, shape: tuple[int, ...]) -> Iterator[Row]:
+        """Forward and backward."""
+        x, dy, y, dx = (self._array(*shape, self.batch) for _ in range(4))
+        how: dict[str, Any] = vars(layer)
+        yield Row("forward", lambda: ops.lrn_forward(x, out=y, **how), 0.0, 8.0 * x.size)
+        yield Row("backward", lambda: ops.lrn_backward(dy, x, out=dx, **how), 0.0, 12.0 * x.size)
 
-    def pool(self, name: str, layer: MaxPool, shape: tuple[int, ...]) -> Iterator[Row]:
-        """Forward and backward, as `lrn`."""
-        out = layer.output_shape(shape)
-        x, dx = self.ours(*shape, self.batch), self.ours(*shape, self.batch)
-        options: dict[str, Any] = {"size": layer.size, "stride": layer.stride}
-        y, argmax = ops.maxpool_forward(x, **options)
-        dy = self.ours(*out, self.batch)
-        tx = self.peers(self.batch, *shape).requires_grad_()
-        yield from self._elementwise(
-            name,
-            lambda: ops.maxpool_forward(x, out=y, argmax=argmax, **options),
-            lambda: ops.maxpool_backward(dy, argmax, x.shape, out=dx, **options),
-            lambda: functional.max_pool2d(tx, layer.size, layer.stride),
-            tx,
-            (4.0 * x.size + 6.0 * y.size, 4.0 * x.size + 6.0 * y.size),
-        )
-
-    def _elementwise(
-        self,
-        name: str,
-        forward: Callable[[], Any],
-        backward: Callable[[], Any],
-        peer: Callable[[], torch.Tensor],
-        tx: torch.Tensor,
-        sizes: tuple[float, float],
-    ) -> Iterator[Row]:
-        ty = peer()
-        tdy = torch.randn_like(ty)
-        yield Row(name, "forward", forward, peer, 0.0, sizes[0])
+    def pool(self, layer: MaxPool, shape: tuple[int, ...]) -> Iterator[Row]:
+        """Forward and backward."""
+        x, dx = self._array(*shape, self.batch), self._array(*shape, self.batch)
+        how: dict[str, Any] = {"size": layer.size, "stride": layer.stride, "pad": layer.pad}
+        y, argmax = ops.maxpool_forward(x, ceil=layer.ceil, **how)
+        size = 4.0 * x.size + 6.0 * y.size
+        dy = self._like(y)
+        yield Row("forward", lambda: ops.maxpool_forward(x, out=y, argmax=argmax, **how), 0.0, size)
         yield Row(
-            name,
             "backward",
-            backward,
-            lambda: torch.autograd.grad(ty, tx, tdy, retain_graph=True),
+            lambda: ops.maxpool_backward(dy, argmax, x.shape, out=dx, **how),
             0.0,
-            sizes[1],
+            size,
         )
 
-    def rows(self, only: str) -> Iterator[Row]:
-        """All rows whose layer's name begins with `only`."""
-        net = nets.alexnet()
+    def activation(self, layer: ReLU | Tanh, shape: tuple[int, ...]) -> Iterator[Row]:
+        """Forward and backward."""
+        x, y, dy = (self._array(*shape, self.batch) for _ in range(3))
+        kind = layer.prefix
+        yield Row("forward", lambda: ops.activation_forward(x, kind, out=y), 0.0, 8.0 * x.size)
+        yield Row(
+            "backward", lambda: ops.activation_backward(dy, y, kind, out=x), 0.0, 12.0 * x.size
+        )
+
+    def _like(self, array: Any) -> Any:
+        return self.device.zeros(array.shape)
+
+    def rows(self, layer: Layer, shape: tuple[int, ...]) -> Iterator[Row]:
+        """The kernels of a layer whose input is `shape`; none for a layer that is not timed."""
         kinds: dict[type, Callable[..., Iterator[Row]]] = {
             Conv: self.conv,
             Linear: self.linear,
             LRN: self.lrn,
             MaxPool: self.pool,
+            ReLU: self.activation,
+            Tanh: self.activation,
         }
-        for name, layer, shape in zip(net.names, net.layers, net.shapes(), strict=False):
-            if name.startswith(only) and not isinstance(layer, Dropout):
-                yield from kinds[type(layer)](name, layer, shape)
+        if type(layer) in kinds:
+            yield from kinds[type(layer)](layer, shape)
+
+    def timed(self, run: Callable[[], Any]) -> Callable[[], None]:
+        """`run`, then waiting until the device has done it."""
+
+        def timed() -> None:
+            run()
+            self.device.synchronize()
+
+        return timed
+
+
+class Result(NamedTuple):
+    """A row as it was measured; what there is nothing to say of is empty."""
+
+    layer: str
+    kernel: str
+    ms: str
+    gflops: str
+    gbps: str
+    pytorch_ms: str = ""
+    ratio: str = ""
+
+
+def measure(bench: Bench, net: Net, only: str, runs: int, peers: Any) -> Iterator[Result]:
+    """Times the layers whose names begin with `only`; `peers` is `torch_layers` or None."""
+    first = next(name for name, parameters in net.layer_parameters() if parameters)
+    for name, layer, shape in zip(net.names, net.layers, net.shapes(), strict=False):
+        rows = bench.rows(layer, shape) if name.startswith(only) else iter(())
+        theirs = None
+        for row in rows:
+            if (name, row.what) == (first, "data gradient"):
+                continue  # no net needs the gradient of its images
+            ways = [bench.timed(row.run)]
+            if peers:
+                theirs = theirs or peers.ways(layer, shape, bench.batch, bench.device.name)
+                ways.append(peers.timed(theirs[row.what], bench.device.name))
+            seconds, ratio = alternate.medians(ways, runs)
+            yield Result(
+                name,
+                row.what,
+                f"{seconds[0] * 1e3:.3f}",
+                f"{row.flop / seconds[0] / 1e9:.0f}" if row.flop else "",
+                f"{row.bytes / seconds[0] / 1e9:.1f}",
+                *((f"{seconds[1] * 1e3:.3f}", f"{ratio:.2f}") if peers else ()),
+            )
 
 
 def main() -> None:
     """Runs the benchmark that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="host", help="host or cuda:0 (default: host)")
+    parser.add_argument("--net", default="alexnet", help=f"{', '.join(nets.NAMES)} or a .json file")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--runs", type=int, default=5, help="counted turns (default: 5)")
     parser.add_argument("--only", default="", help="layers whose name begins so, as conv or fc6")
+    parser.add_argument("--no-peer", action="store_true", help="without PyTorch")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows there, too")
     args = parser.parse_args()
 
-    bench = Bench(args.device, args.batch)
-    if args.device == "host":
-        torch.set_num_threads(bench.device.lib.threads())
-    machine = alternate.machine(torch.get_num_threads())
-    print(f"{machine}; {args.device}; PyTorch {torch.__version__}")
-    print(f"AlexNet (paper), batch {args.batch}, medians of {args.runs} turns")
-    columns = f"{'ms':>8}{'GFLOP/s':>9}{'GB/s':>7}{'PyTorch ms':>12}{'ratio':>7}"
-    print(f"{'layer':<7}{'kernel':<17}{columns}")
-    for row in bench.rows(args.only):
-        (ours, peer), ratio = alternate.medians(
-            [bench.timed(row.ours), bench.timed(row.peer)], args.runs
-        )
-        rate = f"{row.flop / ours / 1e9:.0f}" if row.flop else ""
-        print(
-            f"{row.layer:<7}{row.what:<17}{ours * 1e3:8.1f}{rate:>9}{row.bytes / ours / 1e9:7.1f}"
-            f"{peer * 1e3:12.1f}{ratio:7.2f}",
-            flush=True,
-        )
+    bench, net = Bench(args.device, args.batch), nets.get(args.net)
+    threads = devices.get("host").lib.threads()
+    title = f"{alternate.machine(threads)}; {args.device}"
+    peers: Any = None
+    if not args.no_peer and importlib.util.find_spec("torch") is not None:
+        import torch
+        import torch_layers
+
+        peers = torch_layers
+
+        if args.device == "host":
+            torch.set_num_threads(threads)
+        title += f"; PyTorch {torch.__version__}"
+    print(title)
+    print(f"{net.name}, batch {args.batch}, medians of {args.runs} turns")
+    line = "{:<8}{:<17}{:>9}{:>9}{:>8}{:>12}{:>7}".format
+    print(line("layer", "kernel", "ms", "GFLOP/s", "GB/s", "PyTorch ms", "ratio"))
+    results = []
+    for result in measure(bench, net, args.only, args.runs, peers):
+        print(line(*result).rstrip(), flush=True)
+        results.append(result)
+    if args.csv:
+        with args.csv.open("w", newline="") as file:
+            csv.writer(file).writerows([Result._fields, *results])
 
 
 if __name__ == "__main__":

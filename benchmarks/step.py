@@ -1,7 +1,8 @@
-"""A training step of the paper's net against PyTorch: images/s, their ratio, and peak memory.
+"""A training step against PyTorch, where it is installed: images/s, their ratio, and peak memory.
 
-    python benchmarks/step.py                    # on the CPU, batch 128
+    python benchmarks/step.py                    # the paper's net on the CPU, batch 128
     python benchmarks/step.py --device cuda:0    # on a GPU, where the peer is cuDNN
+    python benchmarks/step.py --net mine.json    # another net, without a peer
 
 Both do the same work on the same batch: forward with dropout, loss, backward, SGD with momentum and
 weight decay. Ours starts from uint8 images, PyTorch's from floats. They take turns in one process;
@@ -11,9 +12,12 @@ then each runs alone in a process of its own for its peak memory.
 from __future__ import annotations
 
 import argparse
+import csv
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import alternate
 import numpy as np
@@ -21,18 +25,24 @@ import numpy as np
 from pyalexnet import device as devices
 from pyalexnet import nets
 from pyalexnet.model import Model
+from pyalexnet.nets import Net
 from pyalexnet.optim import SGD
 
-FORWARD_MACS = 724.4e6  # of one image; a step is three times that less conv1's data gradient
-STEP_FLOP = 2 * (3 * FORWARD_MACS - 105.4e6)
+
+def step_flop(net: Net) -> float:
+    """What a training step of one image costs: thrice its forward pass, but that the first layer
+    with parameters needs no data gradient."""
+    macs = [layer.macs(shape) for layer, shape in zip(net.layers, net.shapes(), strict=False)]
+    return 2.0 * (3 * sum(macs) - next(filter(None, macs)))
 
 
 def steps(model: Model, batch: int) -> Callable[[], None]:
     """A function that runs one training step of a model of this package."""
     optimizer = SGD(model)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch, 224, 224, 3), np.uint8)
-    labels = rng.integers(0, 1000, batch, np.int32)
+    channels, rows, columns = model.net.input
+    images = rng.integers(0, 256, (batch, rows, columns, channels), np.uint8)
+    labels = rng.integers(0, model.net.classes, batch, np.int32)
     crops = np.zeros((batch, 3), np.int32)
     step = 0
 
@@ -77,14 +87,15 @@ def torch_step(device: str, batch: int, channels_last: bool) -> Callable[[], Non
 def peak_memory(way: str, args: argparse.Namespace) -> float:
     """GB that a fresh process of this script needs for two steps of one way."""
     command = [sys.executable, __file__, "--alone", way, "--device", args.device]
-    command += ["--batch", str(args.batch)] + ["--channels-last"] * args.channels_last
+    command += ["--net", args.net, "--batch", str(args.batch)]
+    command += ["--channels-last"] * args.channels_last
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def run_alone(args: argparse.Namespace) -> None:
     """Prints this process's peak memory in GB after two steps of the way that --alone names."""
     if args.alone == "ours":
-        run = steps(Model(nets.alexnet(), args.device, args.batch), args.batch)
+        run = steps(Model(nets.get(args.net), args.device, args.batch), args.batch)
     else:
         run = torch_step(args.device, args.batch, args.channels_last)
     for _ in range(2):
@@ -101,33 +112,45 @@ def main() -> None:
     """Runs the benchmark that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="host", help="host or cuda:0 (default: host)")
+    parser.add_argument("--net", default="alexnet", help=f"{', '.join(nets.NAMES)} or a .json file")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--runs", type=int, default=5, help="counted turns (default: 5)")
+    parser.add_argument("--no-peer", action="store_true", help="without PyTorch")
     parser.add_argument("--channels-last", action="store_true", help="PyTorch's other layout")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results there, too")
     parser.add_argument("--alone", choices=("ours", "torch"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.alone:
         return run_alone(args)
 
-    import torch
+    net = nets.get(args.net)
+    threads = devices.get("host").lib.threads()
+    title = f"{alternate.machine(threads)}; {args.device}"
+    ways = {"pyalexnet": steps(Model(net, args.device, args.batch), args.batch)}
+    peer = args.net == "alexnet" and not args.no_peer  # PyTorch has been told of this net alone
+    if peer and importlib.util.find_spec("torch") is not None:
+        import torch
 
-    if args.device == "host":
-        torch.set_num_threads(devices.get("host").lib.threads())
-    ways = [
-        steps(Model(nets.alexnet(), args.device, args.batch), args.batch),
-        torch_step(args.device, args.batch, args.channels_last),
-    ]
-    (ours, peers), ratio = alternate.medians(ways, args.runs)
-    del ways
-    print(
-        f"{alternate.machine(torch.get_num_threads())}; {args.device}; PyTorch {torch.__version__}"
-    )
-    print(f"AlexNet (paper), batch {args.batch}, training step, medians of {args.runs} turns")
-    for name, seconds in (("pyalexnet", ours), ("PyTorch", peers)):
-        speed, rate = args.batch / seconds, STEP_FLOP * args.batch / seconds / 1e9
+        if args.device == "host":
+            torch.set_num_threads(threads)
+        title += f"; PyTorch {torch.__version__}"
+        ways["PyTorch"] = torch_step(args.device, args.batch, args.channels_last)
+    seconds, ratio = alternate.medians(list(ways.values()), args.runs)
+    names = list(ways)
+    ways.clear()
+    print(title)
+    print(f"{net.name}, batch {args.batch}, training step, medians of {args.runs} turns")
+    table = [("library", "images_per_second", "gflops", "peak_gb")]
+    for name, time in zip(names, seconds, strict=True):
+        speed, rate = args.batch / time, step_flop(net) * args.batch / time / 1e9
         memory = peak_memory("ours" if name == "pyalexnet" else "torch", args)
+        table.append((name, f"{speed:.2f}", f"{rate:.1f}", f"{memory:.3f}"))
         print(f"{name:<10}{speed:8.1f} images/s {rate:8.0f} GFLOP/s {memory:8.2f} GB at its peak")
-    print(f"ratio     {ratio:8.2f}")
+    if len(names) > 1:
+        print(f"ratio     {ratio:8.2f}")
+    if args.csv:
+        with args.csv.open("w", newline="") as file:
+            csv.writer(file).writerows(table)
 
 
 if __name__ == "__main__":

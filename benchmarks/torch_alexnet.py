@@ -8,14 +8,25 @@ from torch.nn import functional
 
 
 class TowerLRN(nn.Module):
-    """The paper's local response normalisation, within each of two towers."""
+    """Local response normalisation within each of `groups` groups; the paper's, by default."""
+
+    def __init__(
+        self,
+        groups: int = 2,
+        size: int = 5,
+        alpha: float = 1e-4,
+        beta: float = 0.75,
+        k: float = 2.0,
+    ) -> None:
+        super().__init__()
+        self._groups, self._size, self._beta, self._k = groups, size, beta, k
+        self._alpha = size * alpha  # PyTorch divides alpha by the window's size, the paper does not
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) to the same shape."""
         n, c, h, w = x.shape
-        # PyTorch divides alpha by the window's size, the paper does not.
-        towers = x.reshape(2 * n, c // 2, h, w)
-        y = functional.local_response_norm(towers, 5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+        groups = x.reshape(self._groups * n, c // self._groups, h, w)
+        y = functional.local_response_norm(groups, self._size, self._alpha, self._beta, self._k)
         return y.reshape(n, c, h, w)
 
 

@@ -19,10 +19,10 @@ SplitK split_k_of(const ConvShape& s) {
   return {length, chunk, simt::ceil_div(length, chunk)};
 }
 
-/// Computes: dw[i] = sum over splits of partial[split][i], first to last.
-/// Layout:   partial: splits x elements of dw.
-/// Mapping:  a thread owns one element at a time.
-/// Cost:     reads splits + 1 times dw's bytes; bound by memory.
+// Computes  dw[i] = sum over splits of partial[split][i], first to last.
+// Layout    partial: splits x elements of dw.
+// Mapping   a thread owns one element at a time.
+// Cost      reads splits + 1 times dw's bytes; bound by memory.
 template <class Target>
 __global__ void __launch_bounds__(Target::kThreads) add_splits_kernel(float* dw, const float* partial, std::int64_t elements, int splits) {
   constexpr int kPerBlock = Target::kThreads * Target::kVec * Target::kVecsPerThread;

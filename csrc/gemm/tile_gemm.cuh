@@ -44,11 +44,11 @@ template <class Tile>
 using ThreadTile = std::conditional_t<Tile::kOnGpu, GpuThreadTile<Tile>, CpuThreadTile<Tile>>;
 #endif
 
-/// Computes: C = A^T B for one tile of C, one group and one split of the reduction; the epilogue stores it.
-/// Layout:   the operands' and the epilogue's.
-/// Mapping:  blockIdx.x: tile, rows first, so that neighbours share the gathered operand; blockIdx.z: group, then split. A thread owns
-///           a ThreadTile of C.
-/// Cost:     2*rows*columns*k FLOP; bound by FMA. A k tile reads kDepth*(kRows+kCols) elements for kDepth*kRows*kCols FMAs.
+// Computes  C = A^T B for one tile of C, one group and one split of the reduction; the epilogue stores it.
+// Layout    the operands' and the epilogue's.
+// Mapping   blockIdx.x: tile, rows first, so that neighbours share the gathered operand; blockIdx.z: group, then split. A thread owns
+//           a ThreadTile of C.
+// Cost      2*rows*columns*k FLOP; bound by FMA. A k tile reads kDepth*(kRows+kCols) elements for kDepth*kRows*kCols FMAs.
 template <class Tile, class A, class B, class Epilogue>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
     tile_gemm_kernel(A a, B b, Epilogue epilogue, int rows, int columns, SplitK split_k) {
