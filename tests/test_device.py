@@ -196,6 +196,7 @@ class _Runtime:
     """The part of CUDA's runtime for copies between devices."""
 
     peers: ClassVar[set] = set()
+    not_awaited: ClassVar[list[int]] = []  # of each copy: work of its source that it overlaps
     pinned: ClassVar[dict[int, int]] = {}
 
     @staticmethod
@@ -221,7 +222,11 @@ class _Runtime:
         assert (to.device.id, source.device.id) == (to_device, source_device)
         assert to.nbytes == source.nbytes == size
         assert to_device == source_device or (to_device, source_device) in _Runtime.peers
-        _Current.streams[stream].touch(to, source)
+        copies = _Current.streams[stream]
+        work = _Current.streams[1000 + source_device]
+        if source_device != to_device:
+            _Runtime.not_awaited.append(work.clock[work.ptr] - copies.clock[work.ptr])
+        copies.touch(to, source)
         to.values[...] = source.values
 
 
@@ -320,8 +325,9 @@ def fake_cuda(monkeypatch):
     cupy = ModuleType("cupy")
     cupy.ndarray = _Array
     cupy.cuda = SimpleNamespace(Device=_Device, Stream=_Stream, Event=_Event, runtime=_Runtime)
-    for kept in (_Current.streams, _Current.seen, _Current.accesses, _Runtime.peers):
-        kept.clear()
+    kept = _Current.streams, _Current.seen, _Current.accesses, _Runtime.peers, _Runtime.not_awaited
+    for container in kept:
+        container.clear()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "pyalexnet._cuda", _CudaLib())
     monkeypatch.setattr(devices, "get", devices.functools.cache(devices.get.__wrapped__))
@@ -397,6 +403,21 @@ def test_a_model_on_gpus_does_as_on_the_host(fake_cuda, on_host, on_gpu):
     assert host[2:] == gpu[2:]
 
 
+@pytest.mark.parametrize("above", [Conv(4, 3), Linear(4)])
+def test_gradients_cross_while_those_of_weights_are_computed(fake_cuda, above):
+    """A copy waits for the data gradient of the layer above, and not for its other two kernels."""
+    net = Net("tiny", (3, 9, 8), (Conv(4, 3), above, Linear(3, activation="")), scale=1 / 64)
+    model = Model(net, "cuda:0,cuda:1", 8)
+    images, labels = np.zeros((8, 9, 8, 3), np.uint8), np.zeros(8, np.int32)
+    crops = np.zeros((8, 3), np.int32)
+    model.logits(images, crops)
+    assert _Runtime.not_awaited and not any(_Runtime.not_awaited)
+    forward = len(_Runtime.not_awaited)
+    model.train_step(images, labels, crops, seed=0, step=0)
+    backward = _Runtime.not_awaited[2 * forward :]
+    assert backward and min(backward) == 2
+
+
 def test_the_stand_ins_have_what_cupy_has():
     cupy = pytest.importorskip("cupy", reason="CuPy is not installed", exc_type=ImportError)
     for stand_in, real in [
@@ -407,7 +428,7 @@ def test_the_stand_ins_have_what_cupy_has():
         (_Runtime, cupy.cuda.runtime),
         (_Memory, cupy.cuda.MemoryPointer),
     ]:
-        ours = {"clock", "touch", "peers", "pinned"}
+        ours = {"clock", "touch", "peers", "pinned", "not_awaited"}
         used = {name for name in vars(stand_in) if not name.startswith("_")} - ours
         assert used <= set(dir(real)), stand_in
     assert {"ptr", "synchronize", "__enter__"} <= set(dir(cupy.cuda.Stream.null))
