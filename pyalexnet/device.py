@@ -237,7 +237,7 @@ class CudaDevice(Device):
 
     def copy_in(self, out: Any, host: HostArray) -> None:
         with self._device:
-            out.set(np.ascontiguousarray(host, out.dtype), stream=self._stream)
+            out.set(np.asarray(host, out.dtype, order="C"), stream=self._stream)
 
     def download(self, array: Any) -> HostArray:
         with self._device:

@@ -1,57 +1,54 @@
-"""Fixtures for the tests of the kernels."""
+"""The devices under test, and tests of the host alone; fixtures are in helpers/fixtures.py."""
 
 from __future__ import annotations
 
-import zlib
-from types import ModuleType
+import os
+import re
 
-import checks
-import numpy as np
 import pytest
 
-from pyalexnet.device import HostDevice
+pytest.register_assert_rewrite("helpers")
+
+HOST_ONLY = "host only: "
 
 
-@pytest.fixture
-def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    """Random numbers that are the same whenever the same test runs."""
-    return np.random.default_rng(zlib.crc32(request.node.name.encode()))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        default="host",
+        metavar="NAMES",
+        help="what kernels are tested on: host (default), cuda:0, or cuda:0,cuda:1, of which only "
+        "tests of the two towers use the second",
+    )
 
 
-@pytest.fixture
-def selftest() -> ModuleType:
-    """The kernels that only test builds have."""
-    lib = checks.HOST.lib
-    if not hasattr(lib, "selftest"):
-        pytest.skip("needs a test build: PYALEXNET_TEST_BUILD=1 pip install …")
-    return lib.selftest
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ["PYALEXNET_TEST_DEVICES"] = config.getoption("device")
+    from helpers import target  # which knows them from now on
+    from pyalexnet.errors import DeviceError
+
+    try:
+        target.check()
+    except DeviceError as error:
+        raise pytest.UsageError(f"--device: {error}") from error
+    from helpers import fixtures
+
+    config.pluginmanager.register(fixtures)
 
 
-@pytest.fixture
-def guarded_memory(monkeypatch: pytest.MonkeyPatch):
-    """Makes `empty` give memory full of NaN with more of it on both sides.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what is marked host_only where a GPU is under test."""
+    from helpers import target
 
-    An element that no kernel writes cannot pass then, nor a write beyond an array's end.
-    """
-    empty, guard = HostDevice.empty, 256
-    memories = []
-
-    def guarded(self, shape, dtype=np.float32):
-        dtype = np.dtype(dtype)
-        size = int(np.prod(shape)) * dtype.itemsize
-        memory = empty(self, (size + 2 * guard,), np.uint8)
-        memory.fill(0xFF)
-        memories.append(memory)
-        return memory[guard : guard + size].view(dtype).reshape(shape)
-
-    monkeypatch.setattr(HostDevice, "empty", guarded)
-    yield
-    for memory in memories:
-        assert (memory[:guard] == 0xFF).all() and (memory[-guard:] == 0xFF).all()
+    for item in items:
+        mark = item.get_closest_marker("host_only")
+        if mark and not target.IS_HOST:
+            [reason] = mark.args
+            item.add_marker(pytest.mark.skip(reason=HOST_ONLY + reason))
 
 
-@pytest.fixture(params=["host", "gpu"])
-def tiles(request: pytest.FixtureRequest, guarded_memory: None):
-    """Runs the test with the CPU's tiles, then with the GPU's."""
-    with checks.execution(tiles=request.param):
-        yield request.param
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.getreports("skipped")
+    alone = [r for r in reports if re.match(f"Skipped: {HOST_ONLY}", str(r.longrepr[2]))]
+    if alone:
+        terminalreporter.write_line(f"{len(alone)} tests of the host alone were skipped (-rs)")

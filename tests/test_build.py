@@ -16,6 +16,8 @@ import pytest
 
 import pyalexnet
 
+pytestmark = pytest.mark.host_only("builds and scripts")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

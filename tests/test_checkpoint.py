@@ -11,16 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from helpers import tiny
 from pyalexnet import checkpoint as checkpoints
 from pyalexnet.checkpoint import Checkpoint, Progress, check_net, load
 from pyalexnet.data.split import Colour
 from pyalexnet.errors import CheckpointError
 from pyalexnet.layers import Conv, Linear
 from pyalexnet.nets import Net
+
+pytestmark = pytest.mark.host_only("files")
 
 SMALLEST = Net("smallest", input=(1, 2, 2), layers=(Linear(2, activation=""),))
 

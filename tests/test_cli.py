@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
-from data_files import write_mnist
 
+from helpers import target, tiny
+from helpers.data_files import write_mnist
 from pyalexnet import cli
 from pyalexnet.errors import UserError
 from pyalexnet.evaluate import evaluate
 from pyalexnet.model import Model
 from pyalexnet.train import Outcome
+
+pytestmark = pytest.mark.usefixtures("auto")
 
 Captured = pytest.CaptureFixture[str]
 
@@ -54,9 +56,9 @@ def test_train_takes_every_option(tmp_path: Path, trained: Outcome, capsys: Capt
 
 
 def test_summary(tmp_path: Path, capsys: Captured) -> None:
-    assert cli.train(arguments(tmp_path, "--summary", "--devices=host,host")) == 0
+    assert cli.train(arguments(tmp_path, "--summary", f"--devices={target.PAIR}")) == 0
     out, _ = capsys.readouterr()
-    assert "tiny, tower 1, on host" in out and not (tmp_path / "run").exists()
+    assert f"tiny, tower 1, on {target.NAMES[-1]}" in out and not (tmp_path / "run").exists()
     assert cli.train(arguments(tmp_path, "--summary", "--data=folder:/nowhere")) == 2
 
 
@@ -86,6 +88,7 @@ def test_train_interrupted_and_resumed_by_the_printed_command(
     assert tiny.records(folder / "run") == tiny.records(trained.folder)
 
 
+@pytest.mark.host_only("computes nothing")
 def test_interrupt_outside_of_training(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
     def interrupted(**options: Any) -> None:
         raise KeyboardInterrupt
@@ -95,6 +98,7 @@ def test_interrupt_outside_of_training(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().err == "pyalexnet-train: interrupted\n"
 
 
+@pytest.mark.host_only("computes nothing")
 def test_bugs_show_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def buggy(**options: Any) -> None:
         raise ZeroDivisionError
@@ -130,6 +134,7 @@ def test_mistakes_are_one_line(
     assert err.count("\n") == 1
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     "more", [["--batch=many"], ["--frobnicate"], ["--resume", "--overwrite"], ["stray"]]
 )
@@ -140,6 +145,7 @@ def test_arguments_that_are_none(capsys: Captured, more: list[str]) -> None:
     assert "pyalexnet-train: error: " in capsys.readouterr().err
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize("command", [cli.train, cli.evaluate, cli.predict])
 def test_help(capsys: Captured, command: Callable[[list[str]], int]) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -193,6 +199,7 @@ def test_train_evaluate_only(trained: Outcome, capsys: Captured) -> None:
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.iterdir()) == before
 
 
+@pytest.mark.host_only("computes nothing")
 def test_eval_mistakes(trained: Outcome, tmp_path: Path, capsys: Captured) -> None:
     checkpoint = trained.folder / "last.safetensors"
     damaged = tmp_path / "damaged.safetensors"

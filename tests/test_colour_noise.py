@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
-from data_files import write_mnist
 
+from helpers import target, tiny
+from helpers.data_files import write_mnist
 from pyalexnet import data
 from pyalexnet import train as trainer
 from pyalexnet.checkpoint import Checkpoint, load
@@ -101,19 +101,21 @@ def test_a_shift_is_added_to_the_pixels() -> None:
         [tower] = model.towers
         return tower.device.download(tower.gradients.flat).tolist()
 
-    model, fresh = (Model(tiny.NET, "host", len(images)) for _ in range(2))
+    model, fresh = (Model(tiny.NET, target.NAME, len(images)) for _ in range(2))
     shifted = gradients(model, images, shifts)
     plain = gradients(model, images, None)  # nothing is left of the shifts
     assert gradients(fresh, images, None) == plain != shifted
     assert gradients(fresh, images + shifts.astype(np.uint8)[0], None) == shifted
 
 
+@pytest.mark.host_only("computes nothing")
 def test_grey_images_have_no_colours(tmp_path: Path) -> None:
     folder = write_mnist(tmp_path / "mnist")
     with pytest.raises(UserError, match=r"colour-noise is 0.1, but .* have 1 channels; expected 3"):
         trainer.train(data=f"mnist:{folder}", output=str(tmp_path / "run"), colour_noise=0.1)
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("options", "message"),
     [

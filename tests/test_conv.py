@@ -3,93 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-import reference
-from checks import (
-    HOST,
+
+from helpers import reference
+from helpers.checks import (
     assert_accurate_sum,
     assert_exact,
+    assert_gradient,
     assert_same_bits,
-    execution,
     floats,
     integers,
     padded,
+    running_with,
+    tiles,
 )
-
-from pyalexnet import ops
-
-
-class Case(NamedTuple):
-    C: int
-    H: int
-    W: int
-    K: int
-    R: int
-    S: int
-    images: int
-    stride: int = 1
-    pad: int = 0
-    groups: int = 1
-    ceil: bool = False
-
-    @property
-    def how(self) -> dict[str, int]:
-        return {"stride": self.stride, "pad": self.pad, "groups": self.groups}
-
-    @property
-    def x(self) -> tuple[int, ...]:
-        return self.C, self.H, self.W, self.images
-
-    @property
-    def w(self) -> tuple[int, ...]:
-        return self.C // self.groups, self.R, self.S, self.K
-
-    @property
-    def out(self) -> tuple[int, int]:
-        P, Q = (
-            ops.output_size(size, taps, self.stride, self.pad, self.ceil)
-            for size, taps in ((self.H, self.R), (self.W, self.S))
-        )
-        return P, Q
-
-    @property
-    def y(self) -> tuple[int, ...]:
-        return self.K, *self.out, self.images
-
-
-#: Ragged in every size: filters, channels, images, windows, tiles.
-CASES = {
-    "one of everything": Case(1, 1, 1, 1, 1, 1, 1),
-    "1x1": Case(5, 4, 3, 10, 1, 1, 7),
-    "1x1 stride 2": Case(3, 5, 6, 17, 1, 1, 33, stride=2),
-    "3x3": Case(3, 6, 5, 17, 3, 3, 7, pad=1),
-    "3x3 one channel, one filter": Case(1, 7, 7, 1, 3, 3, 33),
-    "3x3 stride 2 floor": Case(5, 8, 6, 10, 3, 3, 7, stride=2),
-    "3x3 stride 2 ceil": Case(5, 8, 6, 10, 3, 3, 7, stride=2, ceil=True),
-    "3x3 groups 2": Case(16, 5, 5, 48, 3, 3, 7, pad=1, groups=2),
-    "3x3 groups 4": Case(16, 5, 4, 12, 3, 3, 7, pad=1, groups=4),
-    "a filter a group": Case(6, 5, 5, 3, 3, 3, 7, groups=3),
-    "5x5": Case(3, 9, 8, 10, 5, 5, 7, pad=2),
-    "5x5 groups 2": Case(10, 7, 7, 96, 5, 5, 1, pad=2, groups=2),
-    "2x5": Case(5, 6, 7, 17, 2, 5, 7, pad=1),
-    "5x1 stride 2": Case(3, 9, 6, 3, 5, 1, 33, stride=2),
-    "11x11 stride 4 ceil": Case(3, 18, 16, 4, 11, 11, 7, stride=4, ceil=True),
-    "stride above filter": Case(5, 9, 8, 10, 2, 2, 7, stride=3),
-    "stride above filter, pad": Case(3, 8, 8, 3, 1, 2, 7, stride=4, pad=2),
-    "windows outside the image": Case(3, 4, 5, 10, 3, 3, 7, pad=4),
-    "the window is the image": Case(16, 5, 6, 10, 5, 6, 33),
-    "the window is larger than the image": Case(3, 2, 3, 10, 5, 5, 7, pad=2),
-    "over 128 filters": Case(16, 4, 4, 130, 3, 3, 33, pad=1),
-    "long sums": Case(5, 17, 13, 17, 3, 3, 33, pad=1),
-    "AlexNet conv1": Case(3, 224, 224, 3, 11, 11, 1, stride=4, ceil=True),
-    "AlexNet conv2": Case(6, 27, 27, 10, 5, 5, 1, pad=2, groups=2),
-    "AlexNet conv3": Case(17, 13, 13, 24, 3, 3, 1, pad=1),
-    "AlexNet conv4": Case(24, 13, 13, 20, 3, 3, 1, pad=1, groups=2),
-    "torchvision conv1": Case(3, 56, 56, 4, 11, 11, 1, stride=4, pad=2),
-}
+from helpers.conv_cases import CASES, Case
+from helpers.kernels import ops
+from helpers.target import DEVICE
 
 #: The errors of these are compared: all results have hundreds of elements.
 MEASURED = ["3x3 groups 4", "3x3 stride 2 ceil", "2x5", "11x11 stride 4 ceil", "long sums"]
@@ -105,9 +37,9 @@ def params(names: Iterable[str]) -> list:
     return [pytest.param(CASES[name], id=name, marks=marks[name]) for name in names]
 
 
-@pytest.fixture(params=["host", "gpu", "gpu-plain-loads"], autouse=True)
-def tiles(request: pytest.FixtureRequest, guarded_memory: None):
-    with execution(tiles=request.param):
+@pytest.fixture(params=tiles("host", "gpu", "gpu-plain-loads"), autouse=True, name="tiles")
+def all_tiles(request: pytest.FixtureRequest, guarded_memory: None):
+    with running_with(request.param):
         yield request.param
 
 
@@ -214,23 +146,13 @@ def test_errors_of_long_reductions(terms, rng):
 
 
 def test_gradients_are_central_differences(tiles, rng):
-    case = Case(4, 4, 3, 6, 2, 3, HOST.images_multiple, stride=2, pad=1, groups=2, ceil=True)
+    case = Case(4, 4, 3, 6, 2, 3, DEVICE.images_multiple, stride=2, pad=1, groups=2, ceil=True)
     x, w, dy = integers(rng, *case.x), integers(rng, *case.w), integers(rng, *case.y)
 
-    def along_dy(x, w):
-        return float((forward(case, x, w) * dy).sum(dtype=np.float64))
-
-    dw = reference.central_differences(lambda v: along_dy(x, v), w, 1)
-    assert_exact(backward_weights(case, x, dy), dw)
-    only = (..., slice(2))  # of two images: the others are alike
-
-    def with_images(v):
-        all_images = x.copy()
-        all_images[only] = v
-        return all_images
-
-    dx = reference.central_differences(lambda v: along_dy(with_images(v), w), x[only], 1)
-    assert_exact(backward_data(case, dy, w)[only], dx)
+    by_weights = (lambda w: forward(case, x, w), lambda dy: backward_weights(case, x, dy))
+    assert_gradient(*by_weights, w, dy, step=1)
+    by_data = (lambda x: forward(case, x, w), lambda dy: backward_data(case, dy, w))
+    assert_gradient(*by_data, x, dy, step=1, images=2)
 
 
 # Equivalences
@@ -266,11 +188,11 @@ def test_images_do_not_meet(few, rng):
     """The images of a batch have the same bits in a larger one, whatever the others hold."""
     x, w, dy = padded(floats(rng, *few.x)), floats(rng, *few.w), padded(floats(rng, *few.y))
     n = few.images
-    others = np.full((*few.x[:3], 2 * HOST.images_multiple), np.nan, np.float32)
+    others = np.full((*few.x[:3], 2 * DEVICE.images_multiple), np.nan, np.float32)
     y = forward(few, x, w)
     larger = np.concatenate([x[..., :n], others[..., : x.shape[3] - n], others], axis=3)
     assert_exact(forward(few, larger, w)[..., :n], y[..., :n])
-    others = np.full((*few.y[:3], 2 * HOST.images_multiple), np.inf, np.float32)
+    others = np.full((*few.y[:3], 2 * DEVICE.images_multiple), np.inf, np.float32)
     larger = np.concatenate([dy[..., :n], others[..., : dy.shape[3] - n], others], axis=3)
     assert_exact(backward_data(few, larger, w)[..., :n], backward_data(few, dy, w)[..., :n])
 
@@ -278,14 +200,14 @@ def test_images_do_not_meet(few, rng):
 def test_images_of_zeros_add_nothing_to_weights(few, rng):
     x, dy = padded(integers(rng, *few.x)), padded(integers(rng, *few.y))
     dw = backward_weights(few, x, dy)
-    zeros = [np.zeros((*v.shape[:3], 2 * HOST.images_multiple), np.float32) for v in (x, dy)]
+    zeros = [np.zeros((*v.shape[:3], 2 * DEVICE.images_multiple), np.float32) for v in (x, dy)]
     x, dy = (np.concatenate(pair, axis=3) for pair in zip((x, dy), zeros, strict=True))
     assert_exact(backward_weights(few, x, dy), dw)
 
 
 def test_a_workspace_of_the_stated_size_is_enough(few, rng):
     x, dy = padded(floats(rng, *few.x)), padded(floats(rng, *few.y))
-    floats_needed = ops.conv_workspace(HOST, x.shape, few.w, dy.shape, **few.how)
+    floats_needed = ops.conv_workspace(DEVICE, x.shape, few.w, dy.shape, **few.how)
     memory = np.full(floats_needed + 64, np.pi, np.float32)
     dw = ops.conv_backward_weights(
         x, dy, few.w, **few.how, workspace=memory[:floats_needed] if floats_needed else None
@@ -381,9 +303,9 @@ def test_linear_bits(rng):
 
 
 def test_linear_workspace_is_that_of_its_convolution():
-    n = HOST.images_multiple
-    assert ops.linear_workspace(HOST, (30, n), (7, n)) == ops.conv_workspace(
-        HOST, (30, 1, 1, n), (30, 1, 1, 7), (7, 1, 1, n)
+    n = DEVICE.images_multiple
+    assert ops.linear_workspace(DEVICE, (30, n), (7, n)) == ops.conv_workspace(
+        DEVICE, (30, 1, 1, n), (30, 1, 1, 7), (7, 1, 1, n)
     )
 
 
@@ -411,7 +333,7 @@ def test_bias_backward_bits(shape, rng):
 
 # Bad arguments
 
-N = HOST.images_multiple
+N = DEVICE.images_multiple
 
 
 def maps(*shape: int) -> np.ndarray:

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from imagenet_files import add_file, unpack, write_imagenet
 
+from helpers.imagenet_files import add_file, unpack, write_imagenet
 from pyalexnet.data.archives import list_source
 from pyalexnet.data.devkit import Devkit, Synset
 from pyalexnet.data.imagenet import assemble
 from pyalexnet.data.listing import Group, Listing, Names, Source, printable
 from pyalexnet.errors import DataError
+
+pytestmark = pytest.mark.host_only("files")
 
 
 def tar(members: dict[str, bytes], form: int = tarfile.GNU_FORMAT) -> bytes:

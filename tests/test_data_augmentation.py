@@ -8,6 +8,8 @@ from pyalexnet.data import augmentation
 from pyalexnet.data.augmentation import centre_crops, colour_shifts, random_crops, shuffled
 from pyalexnet.data.split import Colour
 
+pytestmark = pytest.mark.host_only("crops and orders")
+
 #: The eigenvalues of ImageNet, by cuda-convnet2, and made-up vectors.
 COLOUR = Colour(np.array([121.78, 37.09, 19.72]) ** 2, np.linalg.qr(np.vander([1.0, 2.0, 4.0])).Q)
 SIZES = [*range(1, 70), 127, 128, 129, 255, 256, 257, 1000, 1023, 1024, 1025, 4095, 4097, 60_000]

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import cifar_batch, pickled, write_cifar10_binary, write_cifar10_python
 
+from helpers.data_files import cifar_batch, pickled, write_cifar10_binary, write_cifar10_python
 from pyalexnet.data import open_dataset
 from pyalexnet.data.cifar10 import read_pickle
 from pyalexnet.errors import DataError
+
+pytestmark = pytest.mark.host_only("files")
 
 
 def check(folder: Path) -> None:

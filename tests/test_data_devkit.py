@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from imagenet_files import Miniature, add_file, unpack, write_imagenet
 from scipy.io import savemat
 
+from helpers.imagenet_files import Miniature, add_file, unpack, write_imagenet
 from pyalexnet.data.devkit import META, TRUTH, read_devkit
 from pyalexnet.errors import DataError
+
+pytestmark = pytest.mark.host_only("files")
 
 
 @pytest.fixture(scope="module")

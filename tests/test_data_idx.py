@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import idx, random_bytes, write_mnist
 
+from helpers.data_files import idx, random_bytes, write_mnist
 from pyalexnet.data import open_dataset
 from pyalexnet.errors import DataError
+
+pytestmark = pytest.mark.host_only("files")
 
 
 @pytest.mark.parametrize("gz", [False, True])

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import write_image
-from imagenet_files import odd_image
 
+from helpers.data_files import write_image
+from helpers.imagenet_files import odd_image
 from pyalexnet.data import load_image
 from pyalexnet.data.images import decode_image
 from pyalexnet.errors import DataError
+
+pytestmark = pytest.mark.host_only("files")
 
 
 def test_content_is_decoded_as_a_file(tmp_path: Path) -> None:

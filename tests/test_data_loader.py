@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import random_bytes
 from numpy.typing import NDArray
 
+from helpers.data_files import random_bytes
 from pyalexnet.data import Loader, mean_image, open_dataset
 from pyalexnet.data.augmentation import shuffled
 from pyalexnet.data.split import ArraySplit, Split
 from pyalexnet.errors import DataError
+
+pytestmark = pytest.mark.host_only("reads images")
 
 IMAGES = random_bytes(50, 3, 4, 2)
 LABELS = np.arange(50) % 7

@@ -5,6 +5,8 @@ import pytest
 
 from pyalexnet.data import open_dataset, shapes
 
+pytestmark = pytest.mark.host_only("draws images")
+
 
 def test_images_do_not_depend_on_how_they_are_drawn() -> None:
     whole = shapes.draw(5, "train", 0, 47)

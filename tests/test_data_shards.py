@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data_files import write_image
 
+from helpers.data_files import write_image
 from pyalexnet.data import load_image, open_dataset, writing
 from pyalexnet.data.archives import list_source
 from pyalexnet.data.imagenet import assemble
@@ -20,6 +20,8 @@ from pyalexnet.data.preparation import Preparation
 from pyalexnet.data.shards import Encoding, ShardSplit
 from pyalexnet.data.writing import Task, write_shard
 from pyalexnet.errors import DataError, UserError
+
+pytestmark = pytest.mark.host_only("files")
 
 SIZE = 16
 EACH = {"n1": 5, "n2": 4}

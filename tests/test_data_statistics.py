@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from data_files import random_bytes
 
+from helpers.data_files import random_bytes
 from pyalexnet.data import Dataset, mean_image, measured
 from pyalexnet.data.split import ArraySplit
 from pyalexnet.data.statistics import PixelSums
 from pyalexnet.errors import DataError
+
+pytestmark = pytest.mark.host_only("counts pixels")
 
 IMAGES = random_bytes(7, 5, 6, 3, seed=1) // np.array([1, 2, 5], np.uint8)
 

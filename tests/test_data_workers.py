@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import write_folder
-from splits import Dying, Numbered, Process, Unknown, Unpicklable, numbers, workers
 
+from helpers.data_files import write_folder
+from helpers.splits import Dying, Numbered, Process, Unknown, Unpicklable, numbers, workers
 from pyalexnet.data import Loader, WorkerDied, open_dataset
 from pyalexnet.errors import DataError, UserError
+
+pytestmark = pytest.mark.host_only("processes that read images")
 
 
 def test_epochs_have_the_same_bits_whatever_the_number_of_workers() -> None:
@@ -212,7 +214,7 @@ def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 SCRIPT = """
 import os, signal
-from splits import Numbered
+from helpers.splits import Numbered
 from pyalexnet.data import Loader
 
 # Not below `if __name__ == "__main__"`: workers do not run this again.

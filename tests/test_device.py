@@ -18,6 +18,8 @@ from pyalexnet.model import Model
 from pyalexnet.nets import Net
 from pyalexnet.optim import SGD
 
+pytestmark = pytest.mark.host_only("stand-ins for GPUs")
+
 HOST = devices.get("host")
 
 

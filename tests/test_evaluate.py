@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
-from data_files import write_mnist
 from numpy.typing import NDArray
 
+from helpers import target, tiny
+from helpers.data_files import write_mnist
 from pyalexnet import data, evaluate, model
 from pyalexnet.checkpoint import load
 from pyalexnet.data import folder as folder_module
@@ -24,7 +24,9 @@ from pyalexnet.layers import Conv, Linear
 from pyalexnet.nets import Net
 from pyalexnet.views import views
 
-HOST = evaluate.open_devices("host")
+pytestmark = pytest.mark.usefixtures("auto")
+
+DEVICES = evaluate.open_devices(target.NAME)
 OTHER = Net("other", (3, 12, 12), (Conv(4, 3), Linear(3, activation="")), scale=1 / 64)
 
 
@@ -45,7 +47,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 def by_hand(path: Path, kind: str) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """A net's probabilities of all validation images, image by image; and their labels."""
-    net, saved = evaluate.load_model(path, HOST, 1)
+    net, saved = evaluate.load_model(path, DEVICES, 1)
     size = saved.mean.shape[0]
     split = data.open_dataset(saved.data["spec"], size=size).val
     crops = views(kind, (size, size), net.net.input[1:], stride=1)
@@ -68,12 +70,12 @@ def test_one_net_as_its_training_validates(checkpoints: list[Path], tmp_path: Pa
     digits = f"mnist:{write_mnist(tmp_path / 'mnist', train=40, val=300)}"
     run = tiny.run(tmp_path, net=str(net), data=digits, image_size=None, epochs=1, rate=1e-3)
     for path in (*checkpoints, run.folder / "last.safetensors"):
-        of, saved = evaluate.load_model(path, HOST, 7)
+        of, saved = evaluate.load_model(path, DEVICES, 7)
         size = saved.mean.shape[0] if "folder" in saved.data["spec"] else None
         with data.Loader(data.open_dataset(saved.data["spec"], size=size).val, 7) as loader:
             expected = evaluate.validate(of, loader)
         assert expected is not None
-        result = evaluate.evaluate([path], device="host", batch=5)
+        result = evaluate.evaluate([path], device=target.NAME, batch=5)
         assert result.totals == result.members[0][2]
         assert result.totals[1:] == expected[1:]
         assert result.totals.loss == pytest.approx(expected.loss, rel=1e-6)
@@ -89,7 +91,7 @@ def test_several_nets_averaged(
 ) -> None:
     table = tmp_path / "p.csv"
     result = evaluate.evaluate(
-        checkpoints, kind=kind, stride=1, device="host", batch=5, predictions=table
+        checkpoints, kind=kind, stride=1, device=target.NAME, batch=5, predictions=table
     )
     assert [path for path, _, _ in result.members] == checkpoints
     assert [len(crops) for _, crops, _ in result.members] == counts
@@ -218,6 +220,7 @@ def test_full_disk_is_named(
     assert not full.is_symlink()
 
 
+@pytest.mark.host_only("computes nothing")
 def test_unwritable_files_are_found_before_the_work(
     checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +239,7 @@ def test_unwritable_files_are_found_before_the_work(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.host_only("computes nothing")
 def test_submission_of_other_data(checkpoints: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"needs ILSVRC2012_IDs, .* not those of folder"):
         evaluate.evaluate(checkpoints, submission=tmp_path / "s.txt")

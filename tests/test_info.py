@@ -13,6 +13,8 @@ from pyalexnet import device as devices
 from pyalexnet import info
 from pyalexnet.errors import DeviceError
 
+pytestmark = pytest.mark.host_only("stand-ins for GPUs")
+
 
 def fake_cuda(monkeypatch, count: int) -> None:
     """Stands in for `_cuda` on a machine with `count` GPUs."""

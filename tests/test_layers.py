@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from pyalexnet import device as devices
+from helpers.target import DEVICE, download
 from pyalexnet import ops
 from pyalexnet.errors import NetError
 from pyalexnet.layers import (
@@ -26,6 +26,7 @@ from pyalexnet.layers import (
 )
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("size", "window", "stride", "pad", "floor", "ceil"),
     [
@@ -45,6 +46,7 @@ def test_output_size(size, window, stride, pad, floor, ceil):
     assert ops.output_size(size, window, stride, pad, ceil=True) == ceil
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("layer", "shape", "output"),
     [
@@ -66,6 +68,7 @@ def test_output_shapes(layer, shape, output):
     assert layer.output_shape(shape) == output
 
 
+@pytest.mark.host_only("computes nothing")
 def test_parameters_of_conv():
     parameters = Conv(6, 5, groups=2, bias=0.5, std=0.03).parameters((8, 20, 20))
     assert parameters == {
@@ -75,27 +78,32 @@ def test_parameters_of_conv():
     assert parameters["weight"].size == 600
 
 
+@pytest.mark.host_only("computes nothing")
 def test_parameters_of_linear():
     parameters = Linear(6, bias=1).parameters((8, 3, 2))
     assert parameters["weight"] == Parameter((48, 6), std=math.sqrt(2 / 48))
     assert parameters["bias"] == Parameter((6,), constant=1, decayed=False)
 
 
+@pytest.mark.host_only("computes nothing")
 def test_default_std_is_by_fan_in():
     assert Conv(6, 5, groups=2).parameters((8, 20, 20))["weight"].std == math.sqrt(2 / 100)
 
 
+@pytest.mark.host_only("computes nothing")
 def test_other_layers_have_no_parameters():
     for layer in (LRN(), MaxPool(), ReLU(), Tanh(), Dropout()):
         assert layer.parameters((8, 9, 9)) == {}
         assert layer.macs((8, 9, 9)) == 0
 
 
+@pytest.mark.host_only("computes nothing")
 def test_costs():
     assert Conv(6, 5, groups=2).macs((8, 20, 20)) == 16 * 16 * 6 * 4 * 25
     assert Linear(10).macs((8, 3, 2)) == 480
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
@@ -128,6 +136,7 @@ def test_arguments_out_of_range(kind, arguments, message):
         KINDS[kind](**arguments)
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
@@ -149,34 +158,39 @@ def test_impossible_inputs(layer, shape, message):
 
 @pytest.mark.parametrize("inverted", [False, True])
 def test_dropout_in_training_and_in_a_test(inverted):
-    host = devices.get("host")
-    images = host.images_multiple
-    x = host.upload(np.random.default_rng(0).normal(size=(500, images)).astype(np.float32))
+    shape = 500, DEVICE.images_multiple
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     layer = Dropout(0.25, inverted=inverted)
-    slot = Slot(device=host, x=x, y=host.empty(x.shape), dx=host.empty(x.shape), dy=x, dropout=1)
+    slot = Slot(
+        device=DEVICE,
+        x=DEVICE.upload(x),
+        y=DEVICE.empty(shape),
+        dx=DEVICE.empty(shape),
+        dy=DEVICE.upload(x),
+        dropout=1,
+    )
 
     layer.forward(slot, Pass(training=False))
-    np.testing.assert_array_equal(slot.y, x if inverted else x * np.float32(0.75))
+    np.testing.assert_array_equal(download(slot.y), x if inverted else x * np.float32(0.75))
 
     run = Pass(training=True, seed=7, step=3, first_image=2)
     layer.forward(slot, run)
-    kept = slot.y != 0
+    y = download(slot.y)
+    kept = y != 0
     assert abs(kept.mean() - 0.75) < 4 * math.sqrt(0.25 * 0.75 / x.size)
     scale = np.float32(1 / 0.75) if inverted else np.float32(1)
-    np.testing.assert_array_equal(slot.y, np.where(kept, x * scale, 0))
+    np.testing.assert_array_equal(y, np.where(kept, x * scale, 0))
     layer.backward(slot, run)  # dy is x, so the same must come out
-    np.testing.assert_array_equal(slot.dx, slot.y)
+    np.testing.assert_array_equal(download(slot.dx), y)
 
 
 def test_dropout_drops_by_seed_step_layer_and_image():
-    host = devices.get("host")
-    images = host.images_multiple
-    x = host.upload(np.ones((64, images), np.float32))
+    x = DEVICE.upload(np.ones((64, DEVICE.images_multiple), np.float32))
 
     def mask(layer=0, **values):
-        slot = Slot(device=host, x=x, y=host.empty(x.shape), dropout=layer)
+        slot = Slot(device=DEVICE, x=x, y=DEVICE.empty(x.shape), dropout=layer)
         Dropout().forward(slot, Pass(training=True, **values))
-        return slot.y
+        return download(slot.y)
 
     first = mask()
     for other in (mask(seed=1), mask(seed=1 << 32), mask(step=1), mask(layer=1)):
@@ -185,27 +199,27 @@ def test_dropout_drops_by_seed_step_layer_and_image():
 
 
 def test_no_data_gradient_is_computed_where_none_is_wanted():
-    host = devices.get("host")
-    images = host.images_multiple
+    images = DEVICE.images_multiple
     rng = np.random.default_rng(0)
 
     def array(*shape):
-        return host.upload(rng.normal(size=shape).astype(np.float32))
+        return DEVICE.upload(rng.normal(size=shape).astype(np.float32))
 
     conv = Conv(2, 3)
     slot = Slot(
-        device=host,
+        device=DEVICE,
         x=array(1, 3, 3, images),
-        y=host.empty((2, 1, 1, images)),
+        y=DEVICE.empty((2, 1, 1, images)),
         dy=array(2, 1, 1, images),
         parameters={"weight": array(1, 3, 3, 2), "bias": array(2)},
-        gradients={"weight": host.empty((1, 3, 3, 2)), "bias": host.empty((2,))},
-        workspace=host.empty((max(1, conv.workspace(host, (1, 3, 3), images)),)),
+        gradients={"weight": DEVICE.empty((1, 3, 3, 2)), "bias": DEVICE.empty((2,))},
+        workspace=DEVICE.empty((max(1, conv.workspace(DEVICE, (1, 3, 3), images)),)),
     )
     conv.forward(slot, Pass(training=True))
-    dy = slot.dy * (slot.y > 0)
+    dy = download(slot.dy) * (download(slot.y) > 0)
     conv.backward(slot, Pass(training=True))
     assert slot.dx is None
-    np.testing.assert_allclose(slot.gradients["bias"], dy.sum((1, 2, 3)), rtol=1e-5)
-    expected = np.einsum("crsn,kn->crsk", slot.x, dy[:, 0, 0])
-    np.testing.assert_allclose(slot.gradients["weight"], expected, rtol=1e-4, atol=1e-5)
+    db, dw = (download(slot.gradients[kind]) for kind in ("bias", "weight"))
+    np.testing.assert_allclose(db, dy.sum((1, 2, 3)), rtol=1e-5)
+    expected = np.einsum("crsn,kn->crsk", download(slot.x), dy[:, 0, 0])
+    np.testing.assert_allclose(dw, expected, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,4 @@
-"""A net on the host: gradients against central differences, batches, bits, state, errors."""
+"""A net on a device: gradients against central differences, batches, bits, state, errors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import math
 import numpy as np
 import pytest
 
-from pyalexnet import device as devices
+from helpers import target
+from helpers.target import DEVICE, assign, download
 from pyalexnet import nets, ops
 from pyalexnet.errors import CheckpointError, DataError
 from pyalexnet.layers import KINDS, LRN, Conv, Dropout, Linear, MaxPool, ReLU, Tanh
 from pyalexnet.model import Model
 from pyalexnet.nets import Net
 
-MULTIPLE = devices.get("host").images_multiple
+MULTIPLE = DEVICE.images_multiple
 
 # Every kind of layer; both roundings, padding, groups, a stride that does not divide.
 ALL_KINDS = Net(
@@ -55,29 +56,33 @@ def make_batch(net, count, seed=0, stored=2):
 
 
 def make_model(net, batch, seed=0, stored=2):
-    model = Model(net, "host", batch, seed=seed)
+    model = Model(net, target.NAME, batch, seed=seed)
     channels, height, width = net.input
     model.set_mean(np.full((height + stored, width + stored, channels), 120, np.float32))
     return model
 
 
-def gradients(model):
-    return {name: np.array(view) for name, view in model.towers[0].gradients.items()}
+def arenas(model):
+    """Copies of the flat arrays of weights, gradients and momenta."""
+    [tower] = model.towers
+    return [download(arena.flat) for arena in (tower.weights, tower.gradients, tower.momenta)]
 
 
 def descend(model, rate=0.05, momentum=0.9):
-    count = len(model.towers[0].weights.names)
+    [tower] = model.towers
+    count = len(tower.weights.names)
     ops.sgd(
-        model.towers[0].weights.flat,
-        model.towers[0].gradients.flat,
-        model.towers[0].momenta.flat,
-        model.towers[0].weights.starts,
-        np.full(count, rate, np.float32),
-        np.zeros(count, np.float32),
+        tower.weights.flat,
+        tower.gradients.flat,
+        tower.momenta.flat,
+        DEVICE.upload(tower.weights.starts),
+        DEVICE.upload(np.full(count, rate, np.float32)),
+        DEVICE.upload(np.zeros(count, np.float32)),
         momentum=momentum,
     )
 
 
+@pytest.mark.host_only("computes nothing")
 def test_all_kinds_are_in_the_net_of_this_file():
     assert {type(layer) for layer in ALL_KINDS.layers} == set(KINDS.values())
 
@@ -95,14 +100,13 @@ def test_gradients_are_central_differences(name):
     settings = {"seed": 3, "step": 4, "first_image": 5, "global_batch": 1}  # the losses' sum
     model.train_step(*batch, **settings)
     model.take_totals()
-    gradient = gradients(model)[name].astype(np.float64)
-    weights = model.towers[0].weights[name]
-    before = weights.copy()
+    gradient = model.gradients_state()[name].astype(np.float64)
+    before = model.state()[name]
     rng = np.random.default_rng(6)
     towards = gradient / np.linalg.norm(gradient)
 
     def loss(at):
-        weights[...] = at
+        assign(model.towers[0].weights[name], at)
         model.train_step(*batch, **settings)
         return model.raw_totals()[0]
 
@@ -129,8 +133,9 @@ def test_padded_images_change_no_bit():
     labels[5:] = -1
     full.train_step(images, labels, crops, seed=1, step=2, global_batch=5)
     assert few.take_totals() == full.take_totals()
-    for name, gradient in gradients(few).items():
-        np.testing.assert_array_equal(gradient, full.towers[0].gradients[name], err_msg=name)
+    expected = full.gradients_state()
+    for name, gradient in few.gradients_state().items():
+        np.testing.assert_array_equal(gradient, expected[name], err_msg=name)
     np.testing.assert_array_equal(few.logits(images[:5], crops[:5]), full.logits(images, crops)[:5])
 
 
@@ -142,7 +147,7 @@ def test_a_small_batch_after_a_large_one_is_clean():
     for model in (used, fresh):
         model.train_step(images[:3], labels[:3], crops[:3], seed=1, step=3)
     assert used.take_totals() == fresh.take_totals()
-    np.testing.assert_array_equal(used.towers[0].gradients.flat, fresh.towers[0].gradients.flat)
+    np.testing.assert_array_equal(arenas(used)[1], arenas(fresh)[1])
 
 
 def test_the_largest_batch_does_not_matter():
@@ -150,13 +155,10 @@ def test_the_largest_batch_does_not_matter():
     small, large = make_model(ALL_KINDS, 5), make_model(ALL_KINDS, 3 * MULTIPLE + 1)
     for model in (small, large):
         model.train_step(*batch, seed=1, step=2)
-    for name, gradient in gradients(small).items():
+    others = large.gradients_state()
+    for name, gradient in small.gradients_state().items():
         np.testing.assert_allclose(
-            gradient,
-            large.towers[0].gradients[name],
-            rtol=1e-4,
-            atol=1e-5 * abs(gradient).max(),
-            err_msg=name,
+            gradient, others[name], rtol=1e-4, atol=1e-5 * abs(gradient).max(), err_msg=name
         )
 
 
@@ -165,7 +167,7 @@ def test_parts_of_a_global_batch_add_up():
     images, labels, crops = make_batch(ALL_KINDS, 2 * MULTIPLE)
     whole, half = make_model(ALL_KINDS, 2 * MULTIPLE), make_model(ALL_KINDS, MULTIPLE)
     whole.train_step(images, labels, crops, seed=1, step=2)
-    total = {name: np.zeros_like(view) for name, view in half.towers[0].gradients.items()}
+    total = {name: np.zeros_like(gradient) for name, gradient in half.gradients_state().items()}
     for first in (0, MULTIPLE):
         part = slice(first, first + MULTIPLE)
         half.train_step(
@@ -177,9 +179,9 @@ def test_parts_of_a_global_batch_add_up():
             first_image=first,
             global_batch=2 * MULTIPLE,
         )
-        for name, view in half.towers[0].gradients.items():
-            total[name] += view
-    for name, expected in whole.towers[0].gradients.items():
+        for name, gradient in half.gradients_state().items():
+            total[name] += gradient
+    for name, expected in whole.gradients_state().items():
         np.testing.assert_allclose(
             total[name], expected, rtol=1e-4, atol=1e-5 * abs(expected).max(), err_msg=name
         )
@@ -201,15 +203,17 @@ def test_one_batch_is_learnt_by_heart():
 def test_small_learns_from_the_start():
     """Its initial weights neither stall nor blow up: one batch, by heart in 40 steps."""
     net = nets.small(input=(1, 28, 28))
-    images, labels, crops = make_batch(net, 16, stored=0)
+    batch = make_batch(net, 16, stored=0)
     model = make_model(net, 16, stored=0)
-    model.eval_step(images, labels, crops)
+    model.eval_step(*batch)
     assert model.take_totals().loss < 2 * math.log(10)
+    if target.EMULATED:  # fewer images take less time
+        batch, model = [array[:4] for array in batch], make_model(net, 4, stored=0)
     for step in range(40):
-        model.train_step(images, labels, crops, seed=0, step=step)
+        model.train_step(*batch, seed=0, step=step)
         descend(model, rate=0.005)
     model.take_totals()
-    model.eval_step(images, labels, crops)
+    model.eval_step(*batch)
     assert model.take_totals().loss < 0.5
 
 
@@ -221,7 +225,7 @@ def test_same_seed_same_bits():
         for step in range(3):
             model.train_step(*batch, seed=seed, step=step)
             descend(model)
-        return model.towers[0].weights.flat
+        return arenas(model)[0]
 
     first = train(1, 2)
     np.testing.assert_array_equal(first, train(1, 2))
@@ -231,7 +235,7 @@ def test_same_seed_same_bits():
 
 def test_initial_weights():
     net = Net("a", (3, 40, 40), (Linear(50, bias=0.5, std=0.02), Linear(9, activation="")))
-    weights = Model(net, "host", 1, seed=-1).state()
+    weights = Model(net, target.NAME, 1, seed=-1).state()
     first = weights["fc1.weight"]
     assert first.mean() == pytest.approx(0, abs=4 * 0.02 / math.sqrt(first.size))
     assert first.std() == pytest.approx(0.02, rel=0.01)
@@ -246,7 +250,7 @@ def test_the_input_is_cropped_mirrored_less_the_mean_and_scaled():
     mean = np.random.default_rng(1).uniform(0, 255, images.shape[1:]).astype(np.float32)
     last = Linear(4, activation="", std=1.0)
     net = dataclasses.replace(ALL_KINDS, layers=(last,))
-    model = Model(net, "host", 5)
+    model = Model(net, target.NAME, 5)
     model.set_mean(mean)
     scale = np.array(net.scale, np.float32)
     x = []
@@ -258,8 +262,8 @@ def test_the_input_is_cropped_mirrored_less_the_mean_and_scaled():
 
 
 def test_without_a_mean_nothing_is_subtracted_and_sizes_may_change():
-    model = Model(TINY, "host", 4)
-    zero = Model(TINY, "host", 4)
+    model = Model(TINY, target.NAME, 4)
+    zero = Model(TINY, target.NAME, 4)
     for stored in (0, 3, 1):
         images, _, crops = make_batch(TINY, 4, stored=stored)
         zero.set_mean(np.zeros(images.shape[1:], np.float32))
@@ -312,32 +316,24 @@ def test_evaluation_changes_nothing():
     images, labels, crops = make_batch(ALL_KINDS, 4)
     model = make_model(ALL_KINDS, 4)
     model.train_step(images, labels, crops, seed=0, step=0)
-    before = (
-        model.towers[0].weights.flat.copy(),
-        model.towers[0].gradients.flat.copy(),
-        model.towers[0].momenta.flat.copy(),
-    )
+    before = arenas(model)
     model.eval_step(images, labels, crops)
     model.probabilities(images, crops)
-    for old, arena in zip(
-        before,
-        (model.towers[0].weights, model.towers[0].gradients, model.towers[0].momenta),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(old, arena.flat)
+    for old, new in zip(before, arenas(model), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_arenas():
-    model = Model(TINY, "host", 1)
+    model = Model(TINY, target.NAME, 1)
     parameters = TINY.parameters()
     assert model.towers[0].weights.names == tuple(parameters)
     for arena in (model.towers[0].weights, model.towers[0].gradients, model.towers[0].momenta):
         assert (arena.starts % 64 == 0).all() and arena.starts[-1] == len(arena.flat)
-        arena.flat[...] = 0
+        assign(arena.flat, 0)
         for index, (name, parameter) in enumerate(parameters.items()):
             assert arena[name].shape == parameter.shape
-            arena[name][...] = index + 1
-            segment = arena.flat[arena.starts[index] : arena.starts[index + 1]]
+            assign(arena[name], index + 1)
+            segment = download(arena.flat)[arena.starts[index] : arena.starts[index + 1]]
             assert (segment[: parameter.size] == index + 1).all()
             assert not segment[parameter.size :].any()
 
@@ -353,17 +349,17 @@ def test_state_goes_into_another_model():
     for m in (model, other):
         m.train_step(*batch, seed=0, step=1)
         descend(m)
-    np.testing.assert_array_equal(model.towers[0].weights.flat, other.towers[0].weights.flat)
-    assert (state["fc2.weight"] != model.towers[0].weights["fc2.weight"]).any()  # it was a copy
+    np.testing.assert_array_equal(arenas(model)[0], arenas(other)[0])
+    assert (state["fc2.weight"] != model.state()["fc2.weight"]).any()  # it was a copy
 
 
 @pytest.mark.parametrize("which", ["state", "momenta"])
 def test_a_wrong_state_changes_nothing(which):
-    model = Model(TINY, "host", 1)
+    model = Model(TINY, target.NAME, 1)
     load = model.load_state if which == "state" else model.load_momenta
     arena = model.towers[0].weights if which == "state" else model.towers[0].momenta
     good = {name: np.full(view.shape, 7, np.float32) for name, view in arena.items()}
-    before = arena.flat.copy()
+    before = download(arena.flat)
     for wrong, message in [
         ({n: t for n, t in good.items() if n != "fc3.bias"}, "fc3.bias is missing; net tiny"),
         (good | {"fc3.bias": np.zeros(5, np.float32)}, r"fc3.bias is \(5,\), net tiny .* \(4,\)"),
@@ -371,15 +367,15 @@ def test_a_wrong_state_changes_nothing(which):
     ]:
         with pytest.raises(CheckpointError, match=message):
             load(wrong)
-        np.testing.assert_array_equal(arena.flat, before)
+        np.testing.assert_array_equal(download(arena.flat), before)
     load(good)
-    assert (arena["conv1.weight"] == 7).all()
+    assert (download(arena["conv1.weight"]) == 7).all()
 
 
 def test_magnitudes():
-    model = Model(TINY, "host", 1)
-    model.towers[0].weights["fc2.bias"][...] = np.resize([1, -3], 16)
-    model.towers[0].momenta["fc2.bias"][...] = np.resize([-0.5, 0.25], 16)
+    model = Model(TINY, target.NAME, 1)
+    assign(model.towers[0].weights["fc2.bias"], np.resize([1, -3], 16))
+    assign(model.towers[0].momenta["fc2.bias"], np.resize([-0.5, 0.25], 16))
     magnitudes = model.magnitudes()
     assert magnitudes["fc2.bias"] == (2, 0.375)
     assert list(magnitudes) == list(TINY.parameters())
@@ -387,21 +383,21 @@ def test_magnitudes():
 
 
 def test_summary_lists_layers_and_totals():
-    lines = Model(nets.small(), "host", 2).summary().splitlines()
+    lines = Model(nets.small(), target.NAME, 2).summary().splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in lines}
-    kept = 4 * devices.get("host").pad_images(2) / 1e6  # MB of a number for each image
+    kept = 4 * DEVICE.pad_images(2) / 1e6  # MB of a number for each image
     assert rows["input"] == ["3×32×32", f"{3 * 32 * 32 * kept:.1f}"]
     assert rows["conv1"] == ["24×32×32", "1,824", "3.7", f"{24 * 32 * 32 * kept:.1f}"]
     assert rows["pool1"] == ["24×15×15", f"{24 * 15 * 15 * 1.5 * kept:.1f}"]  # and the places
     total = sum(parameter.size for parameter in nets.small().parameters().values())
     assert rows["total"][0] == f"{total:,}"
-    assert "small on host" in lines[0]
+    assert f"small on {target.NAME}" in lines[0]
 
 
 def test_wrong_batches():
     images, labels, crops = make_batch(TINY, 4)
     model = make_model(TINY, 4)
-    before = model.towers[0].gradients.flat.copy()
+    before = arenas(model)
     for arguments, error, message in [
         ((images[..., :1], labels, crops), DataError, "1 channels, net tiny reads 3"),
         ((images[:, 1:], labels, crops), DataError, r"mean image is \(10, 10, 3\).*\(9, 10, 3\)"),
@@ -417,7 +413,8 @@ def test_wrong_batches():
         with pytest.raises(error, match=message):
             model.train_step(*arguments, seed=0, step=0)
         assert not model.raw_totals().any()
-    np.testing.assert_array_equal(model.towers[0].gradients.flat, before)
+    for old, new in zip(before, arenas(model), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_layers_below_the_first_weights_get_no_gradient():

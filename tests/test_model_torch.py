@@ -14,8 +14,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyalexnet import device as devices
-from pyalexnet import nets, ops
+from helpers import target
+from helpers.kernels import ops
+from helpers.target import DEVICE, download
+from pyalexnet import nets
 from pyalexnet.layers import LRN, Conv, Dropout, Linear, MaxPool
 from pyalexnet.model import Model
 
@@ -48,11 +50,10 @@ def torch_conv(layer, x, weight, bias):
 
 def dropout_masks(net):
     """What each of the net's dropout layers multiplies its (N, …) input by in this step."""
-    host = devices.get("host")
     masks = []
     for layer, shape in zip(net.layers, net.shapes(), strict=False):
         if isinstance(layer, Dropout):
-            ones = host.upload(np.ones((*shape, host.pad_images(BATCH)), np.float32))
+            ones = np.ones((*shape, DEVICE.pad_images(BATCH)), np.float32)
             settings = {"p": layer.p, "seed": SEED, "step": STEP, "layer": len(masks)}
             mask = ops.dropout(ones, scale=1.0, **settings)
             scale = 1 / (1 - layer.p) if layer.inverted else 1.0
@@ -65,9 +66,9 @@ def decisions(net, model):
     taken = {}
     for name, layer, slot in zip(net.names, net.layers, model.towers[0].slots, strict=True):
         if isinstance(layer, Conv | Linear) and layer.activation == "relu":
-            taken[name] = torch.tensor(np.moveaxis(slot.y, -1, 0)[:BATCH] > 0)
+            taken[name] = torch.tensor(np.moveaxis(download(slot.y), -1, 0)[:BATCH] > 0)
         elif isinstance(layer, MaxPool):
-            row, column = np.divmod(slot.kept.astype(np.int64), layer.size)
+            row, column = np.divmod(download(slot.kept).astype(np.int64), layer.size)
             _, rows, columns, _ = slot.kept.shape
             row += np.arange(rows)[:, None, None] * layer.stride
             column += np.arange(columns)[:, None] * layer.stride
@@ -125,9 +126,9 @@ def torch_step(net, state, x, labels, dtype, taken):
 
 def our_step(net, model, images, labels, crops):
     model.train_step(images, labels, crops, seed=SEED, step=STEP)
-    values = {f"d {name}": np.array(view) for name, view in model.towers[0].gradients.items()}
+    values = {f"d {name}": gradient for name, gradient in model.gradients_state().items()}
     # In training the logits are dropped out; they lie in the last layer's buffer.
-    logits = model.towers[0].slots[-1].y[:, :BATCH].T
+    logits = download(model.towers[0].slots[-1].y)[:, :BATCH].T
     return values | {"logits": logits, "loss": np.array(model.take_totals().loss)}
 
 
@@ -148,7 +149,7 @@ def test_logits_loss_and_all_gradients(make):
     crops = np.array([[0, 0, 0], [32, 32, 1], [5, 17, 1], [30, 2, 0]], np.int32)
     mean = np.full((256, 256, 3), 127.5, np.float32)
 
-    model = Model(net, "host", BATCH, seed=3)
+    model = Model(net, target.NAME, BATCH, seed=3)
     model.set_mean(mean)
     ours = our_step(net, model, images, labels, crops)
     state, taken = model.state(), decisions(net, model)

@@ -12,6 +12,8 @@ from pyalexnet.errors import NetError
 from pyalexnet.layers import LRN, Conv, Dropout, Linear, MaxPool, ReLU, Tanh
 from pyalexnet.nets import Net
 
+pytestmark = pytest.mark.host_only("descriptions of nets")
+
 # Parameters and millions of multiply-adds of each weight layer.
 PAPER = {
     "conv1": (34_944, 105.4),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checks import assert_exact, assert_same_bits, floats
 
-from pyalexnet import ops
+from helpers.checks import assert_exact, assert_same_bits, floats
+from helpers.kernels import ops
 
 pytestmark = pytest.mark.usefixtures("tiles")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference
-from checks import HOST, assert_accurate, assert_exact, assert_same_bits
 
-from pyalexnet import ops
+from helpers import reference
+from helpers.checks import assert_accurate, assert_exact, assert_same_bits
+from helpers.kernels import ops
+from helpers.target import DEVICE
 
 pytestmark = pytest.mark.usefixtures("tiles")
 
@@ -130,13 +131,13 @@ def test_no_shift_is_a_shift_of_zero(case, rng):
 def test_room_for_more_images(rng):
     images, crops = inputs(CASES["colour"], rng)
     mean, scale = np.ones((8, 9, 3), np.float32), np.ones(3, np.float32)
-    out = np.full((3, 7, 7, HOST.pad_images(33) + 2 * HOST.images_multiple), np.nan, np.float32)
+    out = np.full((3, 7, 7, DEVICE.pad_images(33) + 2 * DEVICE.images_multiple), np.nan, np.float32)
     assert ops.augment(images, crops, mean, scale, size=(7, 7), out=out) is out
     assert_exact(out[..., :33], ops.augment(images, crops, mean, scale, size=(7, 7))[..., :33])
     assert not out[..., 33:].any()
 
 
-N = HOST.images_multiple
+N = DEVICE.images_multiple
 IMAGES, CROPS = np.zeros((2, 6, 7, 3), np.uint8), np.zeros((2, 3), np.int32)
 MEAN, SCALE = np.zeros((6, 7, 3), np.float32), np.ones(3, np.float32)
 SHIFTS = np.zeros((2, 3), np.float32)

@@ -6,19 +6,20 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import reference
-from checks import (
-    HOST,
+
+from helpers import reference
+from helpers.checks import (
     assert_accurate_sum,
     assert_exact,
+    assert_gradient,
     assert_same_bits,
     floats,
     integers,
     lattice,
     padded,
 )
-
-from pyalexnet import ops
+from helpers.kernels import ops
+from helpers.target import DEVICE
 
 pytestmark = pytest.mark.usefixtures("tiles")
 
@@ -109,7 +110,7 @@ def test_forward_of_negative_numbers(few, rng):
 
 
 def test_forward_of_infinities(few):
-    x = np.full((*few.x[:3], HOST.images_multiple), -np.inf, np.float32)
+    x = np.full((*few.x[:3], DEVICE.images_multiple), -np.inf, np.float32)
     y, argmax = forward(few, x)
     assert_exact(y, np.full(y.shape, -np.inf, np.float32))
     assert_exact(argmax, reference.maxpool_forward(x, few.out, **few.how)[1])
@@ -144,18 +145,15 @@ def test_backward_errors(few, rng):
 
 @pytest.mark.parametrize("pad", [0, 1])
 def test_gradient_is_central_differences(pad, rng):
-    case = Case(2, 4, 5, HOST.images_multiple, 3, 2, pad, ceil=True)
+    case = Case(2, 4, 5, DEVICE.images_multiple, 3, 2, pad, ceil=True)
     x, dy = lattice(rng, *case.x), integers(rng, 2, *case.out, case.images)
-    only = (..., slice(2))  # of two images: the others are alike
-
-    def along_dy(part):
-        whole = x.copy()
-        whole[only] = part
-        return float((forward(case, whole)[0] * dy).sum(dtype=float))
-
-    expected = reference.central_differences(along_dy, x[only], 0.25)
-    dx = backward(case, dy, forward(case, x)[1])
-    assert_exact(dx[only], expected)
+    assert_gradient(
+        lambda x: forward(case, x)[0],
+        lambda dy: backward(case, dy, forward(case, x)[1]),
+        *(x, dy),
+        step=0.25,
+        images=2,
+    )
 
 
 def test_bits(few, rng):
@@ -186,7 +184,7 @@ def test_a_nan_gradient_reaches_its_maximum_only(rng):
     assert np.argwhere(np.isnan(dx)).tolist() == [[2, case.stride + r, case.stride + s, 5]]
 
 
-N = HOST.images_multiple
+N = DEVICE.images_multiple
 
 
 def maps(*shape: int, dtype: type = np.float32) -> np.ndarray:

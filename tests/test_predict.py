@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
-from data_files import random_bytes, write_image, write_mnist
 from PIL import Image
 
+from helpers import target, tiny
+from helpers.data_files import random_bytes, write_image, write_mnist
 from pyalexnet import cli, figure
 from pyalexnet.checkpoint import load
 from pyalexnet.data import load_image
@@ -22,6 +22,8 @@ from pyalexnet.layers import Linear
 from pyalexnet.nets import Net
 from pyalexnet.predict import Prediction, predict
 from pyalexnet.views import average, views
+
+pytestmark = pytest.mark.usefixtures("auto")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +104,7 @@ def test_several_nets_and_views_averaged(checkpoint: Path, tmp_path: Path) -> No
     image = load_image(tmp_path / "a.png", 10)[np.newaxis]
     expected = []
     for path, mirror in ((checkpoint, True), (other, False)):
-        model, _ = load_model(path, open_devices("host"), 1)
+        model, _ = load_model(path, open_devices(target.NAME), 1)
         expected.append(average(model, image, views("ten", (10, 10), (8, 8), mirror=mirror))[0])
     (prediction,) = predict([checkpoint, other], [tmp_path / "a.png"], kind="ten")
     for name, share in prediction.classes:
@@ -137,6 +139,7 @@ def test_figure(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF-")
 
 
+@pytest.mark.host_only("computes nothing")
 def test_figure_of_long_names(tmp_path: Path) -> None:
     """Bars are as long as their probabilities, and red for the true class; no text is a formula."""
     image = write_image(tmp_path / "a.png")
@@ -170,6 +173,7 @@ def test_a_grey_net_sees_colours_in_grey(tmp_path: Path) -> None:
     assert one.classes == other.classes
 
 
+@pytest.mark.host_only("computes nothing")
 def test_unreadable_image_is_named(checkpoint: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"not a picture")
@@ -177,6 +181,7 @@ def test_unreadable_image_is_named(checkpoint: Path, tmp_path: Path) -> None:
         list(predict([checkpoint], [bad]))
 
 
+@pytest.mark.host_only("computes nothing")
 def test_mistakes_are_one_line(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

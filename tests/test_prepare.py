@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from imagenet_files import READABLE_ODD, Miniature, odd_image, unpack, write_imagenet
 
+from helpers.imagenet_files import READABLE_ODD, Miniature, odd_image, unpack, write_imagenet
 from pyalexnet import cli
 from pyalexnet.data import Dataset, open_dataset
 from pyalexnet.data.images import decode_image
 from pyalexnet.data.shards import open_imagenet, read_description
+
+pytestmark = pytest.mark.host_only("files")
 
 SIZE = 32
 Captured = pytest.CaptureFixture[str]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 
+from helpers import target, tiny
 from pyalexnet import cli, nets, optim, recipes
 from pyalexnet.checkpoint import load
 from pyalexnet.errors import UserError
@@ -71,6 +71,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_numbers(name: str) -> None:
     options = recipes.load(name)
@@ -80,6 +81,7 @@ def test_the_published_numbers(name: str) -> None:
     assert optim.schedule(options["schedule"])
 
 
+@pytest.mark.host_only("computes nothing")
 def test_these_are_all_and_the_help_names_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert recipes.names() == list(PUBLISHED)
     with pytest.raises(SystemExit):
@@ -93,6 +95,7 @@ def write(path: Path, text: str) -> str:
     return str(path)
 
 
+@pytest.mark.host_only("computes nothing")
 def test_a_file_of_ones_own(tmp_path: Path) -> None:
     one = write(tmp_path / "one.toml", "[mine]\nrate = 1\nbatch = 7\nmirror = false\n")
     assert recipes.load(one) == recipes.load(f"{one}:mine")
@@ -111,6 +114,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
     assert recipes.load(f"{two}:none") == {}
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("text", "table", "message"),
     [
@@ -145,6 +149,7 @@ def test_mistakes_name_file_table_and_key(
         recipes.load(spec)
 
 
+@pytest.mark.host_only("computes nothing")
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for spec in (f"{tmp_path}/none.toml", f"{tmp_path}/none.toml:a"):
         with pytest.raises(UserError, match=r"none\.toml: cannot be read: .*No such file"):
@@ -162,7 +167,12 @@ def arguments(folder: Path, *more: str) -> list[str]:
     options = tiny.options(folder)
     text = ["[tiny]", f"net = '{options['net']}'", "image-size = 10", "batch = 8", "epochs = 2"]
     recipe = write(folder / "tiny.toml", "\n".join([*text, "rate = 0.02", "magnitudes = false"]))
-    where = [f"--data={options['data']}", "--devices=host", "--workers=0", "--no-progress"]
+    where = [
+        f"--data={options['data']}",
+        f"--devices={target.NAME}",
+        "--workers=0",
+        "--no-progress",
+    ]
     return [f"--recipe={recipe}", *where, f"--output={folder / 'run'}", *more]
 
 
@@ -182,6 +192,7 @@ def test_options_given_go_before_the_recipes_and_a_resumed_run_keeps_both(tmp_pa
     assert again.options == first | {"epochs": 3}
 
 
+@pytest.mark.host_only("computes nothing")
 def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for more in ([], ["--evaluate-only"]):
         assert cli.train(["--recipe=papre", *more]) == 2

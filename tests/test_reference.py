@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import reference
+
+from helpers import reference
+
+pytestmark = pytest.mark.host_only("the references themselves")
 
 RNG = np.random.default_rng(20120904)
 

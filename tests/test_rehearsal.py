@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
-from imagenet_files import READABLE_ODD, Miniature, unpack, write_imagenet
 from PIL import Image
 
+from helpers import target, tiny
+from helpers.imagenet_files import READABLE_ODD, Miniature, unpack, write_imagenet
 from pyalexnet.checkpoint import load
 from pyalexnet.data import open_dataset
 from pyalexnet.layers import LRN, Conv, Dropout, Linear, MaxPool
@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow  # all of it takes half a minute
 
 CLASSES, TRAIN, VAL = 24, 40, 5  # images a class
 STORED, CROP = 56, 48
+SECONDS = 3600 if target.EMULATED else 120  # in which any command here ends, or it hangs
 STOPPED = 8  # steps after which a run is interrupted: it has learnt something, but makes mistakes
 
 NET = Net(
@@ -73,7 +74,7 @@ def run(folder: Path, command: str, *words: object, patch: str = "", status: int
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=SECONDS,
     )
     assert done.returncode == status, done.stdout
     return done.stdout
@@ -128,7 +129,8 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
 
     def train(name: str, *words: str, data: str = "jpeg", patch: str = "", status: int = 0) -> None:
         what = ["--net=net.json", f"--data=imagenet:{data}", f"--output=runs/{name}"]
-        how = ["--epochs=3", "--schedule=epochs:2", "--rate=0.02", "--batch=32", "--devices=host"]
+        what += [f"--devices={target.NAME}"]
+        how = ["--epochs=3", "--schedule=epochs:2", "--rate=0.02", "--batch=32"]
         printed[name] = run(folder, "train", *what, *how, *words, patch=patch, status=status)
 
     train("whole")
@@ -146,7 +148,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
         ("two", [best[1]]),
         ("both", [*best, "--data=imagenet:raw"]),
     ):
-        views = ["--views=ten", f"--predictions={name}.csv", "--devices=host"]
+        views = ["--views=ten", f"--predictions={name}.csv", f"--devices={target.NAME}"]
         printed[f"eval {name}"] = run(folder, "evaluate", *words, *views)
     return Road(folder, mini, printed)
 
@@ -278,7 +280,7 @@ def test_prediction_of_files_is_that_of_shards(road: Road, tmp_path: Path) -> No
         folder.mkdir(parents=True, exist_ok=True)
         files.append((flat / row["image"]).rename(folder / row["image"]))
     best, drawn = road.folder / "runs/other/best.safetensors", tmp_path / "four.png"
-    views = ["--views=ten", f"--figure={drawn}", "--devices=host"]
+    views = ["--views=ten", f"--figure={drawn}", f"--devices={target.NAME}"]
     printed = run(tmp_path, "predict", best, *files, *views)
     found = re.findall(PREDICTED, printed, re.MULTILINE)
     assert len(found) == 5 * len(rows)
@@ -287,5 +289,5 @@ def test_prediction_of_files_is_that_of_shards(road: Road, tmp_path: Path) -> No
         assert float(probability) == pytest.approx(100 * float(row["probability1"]), abs=0.06)
     with Image.open(drawn) as figure:
         assert len(np.unique(np.asarray(figure.convert("RGB")).reshape(-1, 3), axis=0)) > 99
-    truths = [prediction.truth for prediction in predict([best], files, device="host")]
+    truths = [prediction.truth for prediction in predict([best], files, device=target.NAME)]
     assert truths == [row["class"] for row in rows]

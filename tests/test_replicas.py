@@ -8,14 +8,15 @@ import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import tiny
 
+from helpers import target, tiny
 from pyalexnet import cli, nets, replicas
 from pyalexnet import device as devices
 from pyalexnet.checkpoint import Checkpoint, load
@@ -33,7 +34,10 @@ STEPS = 5 * 4
 #: a weight by some 2^-24 of its size, and momentum repeats that up to 10 times; in 20 steps errors
 #: of either sign add up to a few times that.
 TOLERANCE = 20 * 2.0**-23
-SECONDS = 60  # in which any job here ends, or it hangs
+SECONDS = 600 if target.EMULATED else 60  # in which any job here ends, or it hangs
+#: As many replicas as there may be: each has GPUs of its own.
+MOST = 4 if target.IS_HOST else target.DEVICE.lib.device_count() // len(set(target.NAMES))
+SIZES = [size for size in (2, 4) if size <= MOST]
 
 
 # --- without MPI ---
@@ -44,6 +48,7 @@ def arena(**sizes: int) -> Arena:
     return Arena(HOST, {f"{layer}.{kind}": (n,) for layer, n in sizes.items() for kind in "wb"})
 
 
+@pytest.mark.host_only("computes nothing")
 def test_slices_cover_the_arena_downwards_and_hold_whole_layers() -> None:
     gradients = arena(conv1=64, conv2=256, conv3=64, fc4=640)
     # In floats: 128, 512, 128, 1280. conv3 is too small alone; conv1 is what is left.
@@ -56,6 +61,7 @@ def test_slices_cover_the_arena_downwards_and_hold_whole_layers() -> None:
     assert [s.layer for s in slices(gradients, smallest=1)] == ["fc4", "conv3", "conv2", "conv1"]
 
 
+@pytest.mark.host_only("computes nothing")
 def test_slices_of_alexnet_are_worth_a_message() -> None:
     shapes = {name: p.shape for name, p in nets.alexnet().parameters().items()}
     gradients = SimpleNamespace(
@@ -95,6 +101,7 @@ class Recorder:
         self.finished += 1
 
 
+@pytest.mark.host_only("computes nothing")
 def test_gradient_sums_begin_under_way_and_in_one_order() -> None:
     towers = [SimpleNamespace(device=HOST, gradients=arena(a=1 << 18, b=1 << 18)) for _ in "01"]
     for tower in towers:
@@ -121,10 +128,11 @@ def test_gradient_sums_begin_under_way_and_in_one_order() -> None:
 
 
 def test_a_model_tells_its_layers_from_the_last() -> None:
-    model, told = Model(tiny.NET, "host", 2), []
+    model, told = Model(tiny.NET, target.NAME, 2), []
 
     def ready(tower: int, layer: str) -> None:
-        done = {name.partition(".")[0] for name, g in model.towers[0].gradients.items() if g.any()}
+        gradients = model.gradients_state().items()
+        done = {name.partition(".")[0] for name, gradient in gradients if gradient.any()}
         told.append((tower, layer, sorted(done)))
 
     images, crops = np.full((2, 8, 8, 3), 200, np.uint8), np.zeros((2, 3), np.int32)
@@ -135,6 +143,7 @@ def test_a_model_tells_its_layers_from_the_last() -> None:
     assert told[-1] == (0, "conv1", ["conv1", "fc2", "fc3"])
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("names", "place", "expected"),
     [
@@ -152,6 +161,7 @@ def test_devices_of_a_machines_replicas(names: str, place: int, expected: str) -
     assert replicas.shifted(names, place) == expected
 
 
+@pytest.mark.host_only("computes nothing")
 def test_cores_are_shared_unless_the_launcher_has_divided_them() -> None:
     def shares(*cores: set[int]) -> list[int]:
         return [replicas._share(cores, rank) for rank in range(len(cores))]
@@ -170,6 +180,7 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(variable, raising=False)
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
@@ -193,6 +204,7 @@ def test_launchers_are_known(
     assert replicas.launched() == expected
 
 
+@pytest.mark.host_only("computes nothing")
 def test_several_processes_need_mpi4py(
     monkeypatch: pytest.MonkeyPatch, no_launcher: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +221,7 @@ def test_several_processes_need_mpi4py(
         assert ("has started 2 processes" in printed) == ("[mpi]" in printed) == (rank == "0")
 
 
+@pytest.mark.host_only("computes nothing")
 def test_nccl_sums_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked of CuPy, in order, against a stand-in."""
     log: list[tuple[Any, ...]] = []
@@ -270,11 +283,20 @@ def mpirun() -> str:
     return found
 
 
+def need_gpus(size: int) -> None:
+    """Skips the test unless so many replicas can run here."""
+    if size > MOST:
+        pytest.skip(f"{size} replicas need GPUs of their own; there are enough for {MOST}")
+    if size and not target.IS_HOST and not import_module("cupy.cuda.nccl").available:
+        pytest.skip("replicas on GPUs need NCCL, which CuPy does not find")
+
+
 def job(size: int, folder: Path, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    """Run replica.py in so many processes; none: without mpirun."""
+    """Run helpers/replica.py in so many processes; none: without mpirun."""
+    need_gpus(size)
     tiny.options(folder)
     launch = [mpirun(), "-n", str(size)] if size else []
-    command = [*launch, sys.executable, str(TESTS / "replica.py"), str(folder), *words]
+    command = [*launch, sys.executable, str(TESTS / "helpers" / "replica.py"), str(folder), *words]
     path = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.run(
         # mpirun's own number is known to what it starts.
@@ -332,19 +354,20 @@ def assert_close_runs(one: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The data, and runs of one, two and four processes that nothing has interrupted."""
+    need_gpus(2)
     folder = tmp_path_factory.mktemp("replicas")
     tiny.run(folder, "1", **OPTIONS)
-    for size in (2, 4):
+    for size in SIZES:
         succeed(size, folder, str(size))
     return folder
 
 
 def test_any_number_of_processes_reaches_the_same_weights(folder: Path) -> None:
     one = last(folder, "1")
-    start = Model(one.net, "host", 1, seed=5)
+    start = Model(one.net, target.NAME, 1, seed=5)
     for name, array in start.state().items():  # far from where they began
         assert np.abs(one.weights[name] - array).max() > 100 * TOLERANCE
-    for size in ("2", "4"):
+    for size in map(str, SIZES):
         assert_close_runs(folder / "1", folder / size)
         assert sorted(os.listdir(folder / size)) == sorted(os.listdir(folder / "1"))
     assert tensors(one)["conv1.weight"].tobytes() != (
@@ -354,7 +377,7 @@ def test_any_number_of_processes_reaches_the_same_weights(folder: Path) -> None:
 
 def test_replicas_may_each_be_split_in_two_towers(folder: Path, tmp_path: Path) -> None:
     one = last(folder, "1")
-    done = job(2, folder, "pairs", *given(**OPTIONS, devices='"host,host"'))
+    done = job(2, folder, "pairs", *given(**OPTIONS, devices=f'"{target.PAIR}"'))
     assert (done.returncode, done.stderr) == (0, "")
     pairs = tensors(last(folder, "pairs"))
     for name, array in tensors(one).items():
@@ -440,6 +463,7 @@ def test_a_mistake_is_said_once(tmp_path: Path) -> None:
         assert line.startswith(f"pyalexnet-train: error: {message}")
 
 
+@pytest.mark.host_only("computes nothing")
 def test_gpus_of_a_machine_must_be_enough(tmp_path: Path) -> None:
     done = job(2, tmp_path, "run", 'devices="cuda:7"')
     assert done.returncode == 2
@@ -448,6 +472,7 @@ def test_gpus_of_a_machine_must_be_enough(tmp_path: Path) -> None:
     assert "Each of the 2 replicas on this machine needs its own GPUs" in line
 
 
+@pytest.mark.host_only("computes nothing")
 def test_another_mpis_launcher_is_noticed(tmp_path: Path) -> None:
     mpirun()
     foreign = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}
@@ -459,7 +484,8 @@ def test_another_mpis_launcher_is_noticed(tmp_path: Path) -> None:
 
 def test_without_a_launcher_mpi4py_is_not_imported(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib, tiny; tiny.run(pathlib.Path(sys.argv[1]), epochs=1, progress=False); "
+        "import sys, pathlib; from helpers import tiny; "
+        "tiny.run(pathlib.Path(sys.argv[1]), epochs=1, progress=False); "
         "sys.exit('mpi4py' in sys.modules)"
     )
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
@@ -473,6 +499,7 @@ def test_without_a_launcher_mpi4py_is_not_imported(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.host_only("computes nothing")
 def test_wrong_arguments_are_said_once(tmp_path: Path) -> None:
     code = "import sys; from pyalexnet.cli import train; sys.exit(train(sys.argv[1:]))"
     command = [mpirun(), "-n", "2", sys.executable, "-c", code]
@@ -487,6 +514,7 @@ def test_wrong_arguments_are_said_once(tmp_path: Path) -> None:
         assert done.stderr.count(message) == 1
 
 
+@pytest.mark.host_only("computes nothing")
 def test_the_traffic_in_the_documentation_is_what_the_script_computes() -> None:
     root = TESTS.parent
     done = subprocess.run(

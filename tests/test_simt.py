@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import checks
 import numpy as np
 import pytest
 
+from helpers import checks
 from pyalexnet import _host
+
+pytestmark = pytest.mark.host_only("the host's execution model")
 
 ORDERS = [("forward", 0), ("reverse", 0), ("shuffled", 1), ("shuffled", 2)]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checks import HOST, execution, floats, padded
 
+from helpers.checks import HOST, execution, floats, padded
 from pyalexnet import ops
+
+pytestmark = pytest.mark.host_only("kernels of the host's test build")
 
 
 @pytest.fixture(params=["host", "gpu", "gpu-plain-loads"], autouse=True)

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
-from checks import HOST
 
-from pyalexnet import ops
+from helpers.kernels import ops
+from helpers.target import DEVICE
 from pyalexnet.predictions import class_table, shortened
 from pyalexnet.tally import ClassErrors, Tally, most_probable
 
@@ -16,7 +16,7 @@ from pyalexnet.tally import ClassErrors, Tally, most_probable
 def test_totals_are_the_kernels(rng: np.random.Generator) -> None:
     """With many equal logits, and images that do not count."""
     classes, images = 9, 400
-    logits = np.zeros((classes, HOST.pad_images(images)), np.float32)
+    logits = np.zeros((classes, DEVICE.pad_images(images)), np.float32)
     logits[:, :images] = rng.integers(0, 3, (classes, images))
     labels = np.full(logits.shape[1], -1, np.int32)
     labels[:images] = rng.integers(-1, classes, images)
@@ -35,6 +35,7 @@ def test_totals_are_the_kernels(rng: np.random.Generator) -> None:
     assert 0 < result.top5 < result.top1
 
 
+@pytest.mark.host_only("computes nothing")
 def test_classes_by_hand() -> None:
     p = np.array(
         [
@@ -64,12 +65,14 @@ def test_classes_by_hand() -> None:
     assert totals.loss == pytest.approx(expected, rel=1e-14)
 
 
+@pytest.mark.host_only("computes nothing")
 def test_no_images() -> None:
     totals = Tally(3).totals()
     assert totals.images == 0
     assert math.isnan(totals.loss)
 
 
+@pytest.mark.host_only("computes nothing")
 def test_not_a_number_is_wrong_as_in_the_kernel() -> None:
     tally = Tally(2)
     tally.add(np.array([[np.nan, 0.5], [0.9, 0.1]]), np.array([1, 0], np.int32))
@@ -78,6 +81,7 @@ def test_not_a_number_is_wrong_as_in_the_kernel() -> None:
     assert math.isnan(totals.loss)
 
 
+@pytest.mark.host_only("computes nothing")
 def test_most_probable() -> None:
     p = np.array([[0.1, 0.2, 0.1, 0.2, 0.05, 0.3, 0.05]])
     assert most_probable(p).tolist() == [[5, 1, 3, 0, 2]]
@@ -86,6 +90,7 @@ def test_most_probable() -> None:
     assert p.max() == 0.3  # unchanged
 
 
+@pytest.mark.host_only("computes nothing")
 def test_table() -> None:
     rows = [
         ClassErrors(0, 4, 0.25, 0.0, 2, 1),
@@ -104,6 +109,7 @@ def test_table() -> None:
     ]
 
 
+@pytest.mark.host_only("computes nothing")
 def test_shortened() -> None:
     assert shortened("tench, Tinca tinca", 18) == "tench, Tinca tinca"
     assert shortened("tench, Tinca tinca", 17) == "tench"

@@ -5,20 +5,18 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import checks
 import numpy as np
 import pytest
-import tiny
 
+from helpers import checks, target, tiny
 from pyalexnet import checkpoint, nets
-from pyalexnet import device as devices
 from pyalexnet.errors import DeviceError, NetError
 from pyalexnet.layers import LRN, Conv, Dropout, Exchange, Linear, MaxPool, ReLU
 from pyalexnet.model import Model
 from pyalexnet.nets import Net
 from pyalexnet.optim import SGD
 
-BOTH = "host,host"
+ONE, BOTH = target.NAME, target.PAIR
 BATCH = 12
 
 
@@ -72,6 +70,7 @@ def assert_close(actual: dict, expected: dict, error: float) -> None:
         )
 
 
+@pytest.mark.host_only("computes nothing")
 def test_the_papers_towers_are_those_of_figure_2() -> None:
     first, second = nets.towers(nets.alexnet())
     std = 0.01
@@ -102,7 +101,7 @@ def test_the_papers_towers_are_those_of_figure_2() -> None:
 
 def test_forward_has_the_same_bits_and_gradients_are_close() -> None:
     images, labels, crops = batch()
-    one, two = make("host"), make(BOTH)
+    one, two = make(ONE), make(BOTH)
     assert_close(two.state(), one.state(), 0)
     np.testing.assert_array_equal(two.logits(images, crops), one.logits(images, crops))
     for model in (one, two):
@@ -113,17 +112,32 @@ def test_forward_has_the_same_bits_and_gradients_are_close() -> None:
 
 def test_twenty_steps_of_training_agree() -> None:
     """Gradients are summed in another order, and each step makes such differences larger."""
-    one, two = trained("host", 20), trained(BOTH, 20)
+    one, two = trained(ONE, 20), trained(BOTH, 20)
     assert_close(two.state(), one.state(), 1e-4)
     changes = [np.abs(m.momenta_state()["conv1.weight"]).max() for m in (one, two)]
     assert min(changes) > 1e-5  # or nothing would have been shown
     assert two.take_totals().loss == pytest.approx(one.take_totals().loss, rel=1e-5)
 
 
+@pytest.mark.skipif(target.IS_HOST, reason="compares GPUs with the host")
+@pytest.mark.parametrize(("gpus", "host"), [(ONE, "host"), (BOTH, "host,host")])
+def test_gpus_take_the_steps_that_the_host_takes(gpus: str, host: str) -> None:
+    there, here = trained(gpus, 3), trained(host, 3)
+    assert_close(there.state(), here.state(), 1e-5)
+    assert_close(there.momenta_state(), here.momenta_state(), 1e-4)
+    assert there.take_totals() == pytest.approx(here.take_totals(), rel=1e-6)
+    images, labels, crops = batch(seed=9)
+    probabilities = [model.probabilities(images, crops) for model in (there, here)]
+    np.testing.assert_allclose(*probabilities, rtol=1e-5)
+    for model in (there, here):
+        model.eval_step(images, labels, crops)
+    assert there.take_totals() == pytest.approx(here.take_totals(), rel=1e-6)
+
+
 def test_exchanges_carry_what_the_figure_says_and_nothing_else() -> None:
     model = make(BOTH)
     images, labels, crops = batch()
-    padded = devices.get("host").pad_images(BATCH)
+    padded = target.DEVICE.pad_images(BATCH)
     halves = {"exchange2": 16 * 3 * 3, "exchange5": 16 * 1 * 1, "exchange6": 32, "exchange7": 32}
     number = 4 * padded
     model.logits(images, crops)
@@ -132,9 +146,10 @@ def test_exchanges_carry_what_the_figure_says_and_nothing_else() -> None:
     assert model.take_traffic() == expected
     model.train_step(images, labels, crops, seed=0, step=0)
     assert model.take_traffic() == {name: 2 * moved for name, moved in expected.items()}
-    assert make("host").take_traffic() == {}
+    assert make(ONE).take_traffic() == {}
 
 
+@pytest.mark.host_only("computes nothing")
 def test_traffic_of_the_papers_net() -> None:
     """Figure 2's crossings, in numbers an image, forward."""
     first, _ = nets.towers(nets.alexnet())
@@ -152,13 +167,13 @@ def test_traffic_of_the_papers_net() -> None:
 
 
 def test_each_device_holds_about_half() -> None:
-    [one] = make("host").towers
+    [one] = make(ONE).towers
     for tower in make(BOTH).towers:
         share = tower.parameter_bytes() / one.parameter_bytes()
         assert 0.45 < share < 0.55
         assert 0.45 < sum(tower.activation_bytes()) / sum(one.activation_bytes()) < 0.6
     text = make(BOTH).summary()
-    assert "miniature, tower 1, on host" in text and text.count("exchange6") == 2
+    assert f"miniature, tower 1, on {target.NAMES[-1]}" in text and text.count("exchange6") == 2
 
 
 def test_any_order_and_number_of_threads_same_bits() -> None:
@@ -168,14 +183,15 @@ def test_any_order_and_number_of_threads_same_bits() -> None:
         return b"".join(array.tobytes() for array in model.state().values())
 
     expected = bits(order="forward", threads=1)
-    for how in ({"order": "reverse"}, {"order": "shuffled", "seed": 1}, {"threads": 3}):
+    ways = [{"order": "reverse"}, {"order": "shuffled", "seed": 1}, {"threads": 3}]
+    for how in ways if target.IS_HOST else checks.WAYS:
         assert bits(**how) == expected, how
 
 
 def test_state_goes_from_two_devices_to_one_and_back() -> None:
     two = trained(BOTH, 2)
-    for target in ("host", BOTH):
-        model = make(target)
+    for where in (ONE, BOTH):
+        model = make(where)
         model.load_state(two.state())
         model.load_momenta(two.momenta_state())
         assert_close(model.state(), two.state(), 0)
@@ -183,7 +199,7 @@ def test_state_goes_from_two_devices_to_one_and_back() -> None:
 
 
 def test_a_run_goes_on_with_another_number_of_devices(tmp_path: Path) -> None:
-    for output, places in (("split", [BOTH, "host"]), ("whole", ["host", BOTH])):
+    for output, places in (("split", [BOTH, ONE]), ("whole", [ONE, BOTH])):
         tiny.run(tmp_path, output, devices=places[0], epochs=1)
         file = tmp_path / output / "last.safetensors"
         before = checkpoint.load(file)
@@ -195,6 +211,7 @@ def test_a_run_goes_on_with_another_number_of_devices(tmp_path: Path) -> None:
     assert_close(dict(ends[0].weights), dict(ends[1].weights), 1e-4)
 
 
+@pytest.mark.host_only("computes nothing")
 def test_the_small_net_splits() -> None:
     first, second = nets.towers(nets.small())
     assert [n for n in first.names if n.startswith("exchange")] == [
@@ -212,12 +229,13 @@ def test_odd_features_have_the_whole_nets_dropout() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, 2, 2, 1), np.uint8)
     labels, crops = np.arange(8, dtype=np.int32) % 2, np.zeros((8, 3), np.int32)
-    one, two = (Model(net, where, 8, seed=3) for where in ("host", BOTH))
+    one, two = (Model(net, where, 8, seed=3) for where in (ONE, BOTH))
     for model in (one, two):
         model.train_step(images, labels, crops, seed=1, step=0)
     assert_close(two.gradients_state(), one.gradients_state(), 1e-6)
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
@@ -236,6 +254,7 @@ def test_nets_that_cannot_be_split(layers: tuple, message: str) -> None:
         Model(net, BOTH, 4)
 
 
+@pytest.mark.host_only("computes nothing")
 def test_more_than_two_devices() -> None:
     with pytest.raises(DeviceError, match="3 devices; expected one, or two"):
         Model(NET, "host,host,host", 4)

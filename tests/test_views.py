@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from checks import HOST
 from numpy.typing import NDArray
 
-from pyalexnet import ops
+from helpers.kernels import ops
+from helpers.target import DEVICE
 from pyalexnet.data.augmentation import centre_crops
 from pyalexnet.errors import UserError
 from pyalexnet.views import average, in_words, views
 
 
+@pytest.mark.host_only("computes nothing")
 def test_centre_is_what_validation_sees() -> None:
     for stored, size in (((256, 256), (224, 224)), ((11, 9), (8, 8)), ((7, 8), (10, 8))):
         np.testing.assert_array_equal(views("centre", stored, size), centre_crops(1, stored, size))
 
 
+@pytest.mark.host_only("computes nothing")
 def test_ten_views_of_the_paper() -> None:
     places = [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
     expected = [(*place, mirrored) for mirrored in (0, 1) for place in places]
@@ -37,7 +39,7 @@ def test_ten_views_show_corners_and_centre() -> None:
         np.zeros((7, 9, 2), np.float32),
         np.ones(2, np.float32),
         size=(3, 5),
-        out=HOST.empty((2, 3, 5, HOST.pad_images(len(crops)))),
+        out=DEVICE.empty((2, 3, 5, DEVICE.pad_images(len(crops)))),
     )[..., : len(crops)]
     places = [(0, 0), (0, 4), (4, 0), (4, 4), (2, 2)]
     for view, (row, column) in enumerate(places):
@@ -46,6 +48,7 @@ def test_ten_views_show_corners_and_centre() -> None:
         np.testing.assert_array_equal(seen[..., view + 5], seen[..., ::-1, view])
 
 
+@pytest.mark.host_only("computes nothing")
 def test_dense_views() -> None:
     grid = [(row, column) for row in range(0, 33, 8) for column in range(0, 33, 8)]
     crops = [tuple(crop) for crop in views("dense", (256, 256), (224, 224)).tolist()]
@@ -53,6 +56,7 @@ def test_dense_views() -> None:
     assert set(map(tuple, views("ten", (256, 256), (224, 224)).tolist())) <= set(crops)
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("stored", "size", "stride", "places"),
     [(10, 8, 1, [0, 1, 2]), (13, 8, 2, [0, 2, 3, 5]), (9, 8, 8, [0, 1]), (8, 10, 1, [0, -1, -2])],
@@ -62,12 +66,14 @@ def test_dense_places_are_even(stored: int, size: int, stride: int, places: list
     assert crops.tolist() == [[place, 0, 0] for place in places]
 
 
+@pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize("kind", ["ten", "dense"])
 def test_whole_images_have_one_place(kind: str) -> None:
     assert views(kind, (28, 28), (28, 28)).tolist() == [[0, 0, 0], [0, 0, 1]]
     assert views(kind, (28, 28), (28, 28), mirror=False).tolist() == [[0, 0, 0]]
 
 
+@pytest.mark.host_only("computes nothing")
 def test_no_view_is_mirrored_where_it_would_show_another_class() -> None:
     assert views("ten", (10, 10), (8, 8), mirror=False).tolist() == [
         [0, 0, 0],
@@ -78,6 +84,7 @@ def test_no_view_is_mirrored_where_it_would_show_another_class() -> None:
     ]
 
 
+@pytest.mark.host_only("computes nothing")
 def test_views_in_words() -> None:
     whole = (8, 8), (8, 8)
     assert in_words(views("ten", (10, 10), (8, 8))) == "10 views"
@@ -88,6 +95,7 @@ def test_views_in_words() -> None:
     assert in_words(views("dense", *whole)) == both
 
 
+@pytest.mark.host_only("computes nothing")
 def test_mistakes() -> None:
     with pytest.raises(UserError, match="views 'five': expected one of centre, ten, dense"):
         views("five", (8, 8), (8, 8))
@@ -105,6 +113,7 @@ class Stub:
         return np.stack([images[:, 0, 0, 0], row, 10 * column, mirrored], 1).astype(np.float32)
 
 
+@pytest.mark.host_only("computes nothing")
 def test_average() -> None:
     images = np.array([3, 250], np.uint8).reshape(2, 1, 1, 1)
     crops = np.array([[0, 0, 0], [0, 1, 1], [2, 2, 1], [4, 0, 1]], np.int32)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from helpers import target
 from pyalexnet.layers import Conv, Dropout, Linear, MaxPool
 from pyalexnet.nets import Net
 from pyalexnet.train import Outcome, train
@@ -52,7 +53,7 @@ def options(folder: Path, **more: Any) -> dict[str, Any]:
         "net": str(folder / "tiny.json"),
         "data": f"folder:{folder / 'data'}",
         "image_size": 10,
-        "devices": "host",
+        "devices": target.NAME,
         "batch": BATCH,
         "epochs": 3,
         "schedule": "stall:1",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from helpers import kernels, reference, target
 from pyalexnet import device as devices
 
 HOST = devices.get("host")
@@ -35,7 +36,7 @@ def lattice(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def padded(array: np.ndarray, fill: float = 0) -> np.ndarray:
     """`array` with images of `fill` appended up to a number that the kernels take."""
     images = array.shape[-1]
-    extra = [(0, 0)] * (array.ndim - 1) + [(0, HOST.pad_images(images) - images)]
+    extra = [(0, 0)] * (array.ndim - 1) + [(0, target.DEVICE.pad_images(images) - images)]
     return np.pad(array, extra, constant_values=fill)
 
 
@@ -54,9 +55,13 @@ def assert_exact(actual: np.ndarray, expected: np.ndarray) -> None:
 
 
 def assert_accurate(
-    actual: np.ndarray, exact: np.ndarray, plain: np.ndarray, size: np.ndarray
+    actual: np.ndarray,
+    exact: np.ndarray,
+    plain: np.ndarray,
+    size: np.ndarray,
+    granted: float = 0,
 ) -> None:
-    """The error is at most twice that of plain float32 arithmetic.
+    """The error is at most twice that of plain float32 arithmetic, and what is `granted`.
 
     An error is measured in units of `size`, the sum of the magnitudes of the terms of each
     element, so that cancellation does not matter. The largest over the array counts, and only over
@@ -70,7 +75,7 @@ def assert_accurate(
     def error(result: np.ndarray) -> float:
         return float(np.max(np.abs(result - exact) / np.where(size > 0, size, 1)))
 
-    assert error(actual) <= 2 * max(error(plain), ROUNDING)
+    assert error(actual) <= 2 * max(error(plain), ROUNDING) + granted
 
 
 def assert_accurate_sum(
@@ -80,6 +85,46 @@ def assert_accurate_sum(
     doubles = [array.astype(np.float64) for array in arrays]
     exact, size = reference(*doubles), reference(*map(np.abs, doubles))
     assert_accurate(actual, exact, reference(*arrays), size)
+
+
+def assert_gradient(
+    forward: Callable[[np.ndarray], np.ndarray],
+    backward: Callable[[np.ndarray], np.ndarray],
+    x: np.ndarray,
+    dy: np.ndarray,
+    *,
+    step: float,
+    atol: float = 0,
+    images: int | None = None,
+) -> None:
+    """backward(dy) is the gradient of Σ forward(x)·dy, by central differences of `step` in x.
+
+    It must be equal, or differ by `atol`. Only so many `images` are tried, where the others are
+    alike.
+    """
+    tried = (..., slice(images))
+
+    def along_dy(part: np.ndarray) -> float:
+        whole = x.copy()
+        whole[tried] = part
+        return float((forward(whole).astype(np.float64) * dy).sum())
+
+    expected = reference.central_differences(along_dy, x[tried], step)
+    actual = backward(dy)[tried]
+    if atol:
+        np.testing.assert_allclose(actual, expected, atol=atol)
+    else:
+        assert_exact(actual, expected)
+
+
+def tiles(*of_the_host: str) -> list[str]:
+    """The tiles to run tests with: on the host these, on a GPU the only ones it has."""
+    return list(of_the_host) if target.IS_HOST else ["cuda"]
+
+
+def running_with(tiles: str) -> contextlib.AbstractContextManager[None]:
+    """Runs kernels with one of `tiles`."""
+    return execution(tiles=tiles) if target.IS_HOST else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -96,11 +141,19 @@ def execution(threads: int | None = None, **how: Any) -> Iterator[None]:
         lib.set_threads(threads_before)
 
 
+#: How kernels may be run, all to the same bits. On the host: a block's threads in any order, blocks
+#: on any number of cores. A GPU orders them as it likes, so that there it is only again and again.
+WAYS: list[dict[str, Any]] = [{}, {}]
+if target.IS_HOST:
+    WAYS = [{"order": "forward"}, {"order": "reverse"}]
+    WAYS += [{"order": "shuffled", "seed": seed} for seed in (1, 2, 3)]
+    WAYS += [{"order": "shuffled", "seed": 4, "threads": threads} for threads in (1, 3, 8)]
+
+
 def assert_same_bits(compute: Callable[..., Any], *arrays: np.ndarray) -> None:
     """compute(*arrays), one array or several, has the same bits however it is run.
 
-    That is: again, with threads of a block in any order, blocks on any number of cores, and the
-    arrays anywhere in memory.
+    That is: again, in all `WAYS`, and with the arrays anywhere in memory.
     """
 
     def bits(*inputs: np.ndarray) -> list[bytes]:
@@ -110,10 +163,9 @@ def assert_same_bits(compute: Callable[..., Any], *arrays: np.ndarray) -> None:
 
     with execution(order="forward", threads=1):
         expected = bits(*arrays)
-    ways: list[dict[str, Any]] = [{"order": "forward"}, {"order": "reverse"}]
-    ways += [{"order": "shuffled", "seed": seed} for seed in (1, 2, 3)]
-    ways += [{"order": "shuffled", "seed": 4, "threads": threads} for threads in (1, 3, 8)]
-    for way in ways:
+    for way in WAYS:
         with execution(**way):
             assert bits(*arrays) == expected, way
-    assert bits(*map(shifted, arrays)) == expected, "arrays elsewhere"
+    with kernels.elsewhere():
+        moved = arrays if not target.IS_HOST else map(shifted, arrays)
+        assert bits(*moved) == expected, "arrays elsewhere"

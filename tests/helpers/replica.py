@@ -1,6 +1,6 @@
 """What a process of a job runs in the tests of replicas: a run of `tiny`, with an accident.
 
-    mpirun -n R python replica.py FOLDER OUTPUT [ACCIDENT RANK STEP] [OPTION=VALUE …]
+    mpirun -n R python helpers/replica.py FOLDER OUTPUT [ACCIDENT RANK STEP] [OPTION=VALUE …]
 
 The accident happens to one replica after a step; RANK -1: to all. Values are JSON.
 """
@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import tiny
-
+from helpers import tiny
+from helpers.target import assign, download
 from pyalexnet import cli
 from pyalexnet.data.augmentation import shuffled
 from pyalexnet.optim import SGD
@@ -69,7 +69,8 @@ def changed_weight(at: int) -> None:
         step(self)
         done += 1
         if done == at:
-            self._segments[0].tower.weights["conv1.weight"][0, 0, 0, 0] += 1e-7
+            first = self._segments[0].tower.weights["conv1.weight"].reshape((-1,))[:1]
+            assign(first, download(first) + 1e-7)
 
     SGD.step = changing  # type: ignore[method-assign]
 

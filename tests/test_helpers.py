@@ -1,0 +1,71 @@
+"""What the tests rest on: checks that can fail, memory that shows what nobody wrote."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from helpers import checks
+from helpers.kernels import ops
+from helpers.target import DEVICE, download
+
+
+def test_fresh_memory_is_no_number(guarded_memory):
+    for _ in range(3):  # also memory that has been in use
+        array = DEVICE.empty((1000,))
+        assert np.isnan(download(array)).all()
+        DEVICE.copy_in(array, np.zeros(1000))
+        del array
+
+
+def test_kernels_change_the_callers_arrays_and_give_them_back(rng):
+    a, b = checks.integers(rng, 37), checks.integers(rng, 37)
+    out, total = np.empty(37, np.float32), a + b
+    assert ops.add(a, b, out=out) is out
+    assert ops.add(a, a, out=a) is a  # twice the same array
+    np.testing.assert_array_equal(out, total)
+    np.testing.assert_array_equal(a, 2 * (total - b))
+    sums = np.zeros(4)
+    logits, labels = np.zeros((3, DEVICE.images_multiple), np.float32), np.zeros(1, np.int32)
+    loss = ops.softmax_cross_entropy(
+        logits, np.resize(labels, logits.shape[1]), k=1, totals=sums, out=None
+    )
+    assert type(loss) is ops.Loss and all(type(array) is np.ndarray for array in loss)
+    assert sums[3] == logits.shape[1]
+
+
+def test_a_wrong_gradient_is_noticed(rng):
+    x, dy = checks.integers(rng, 3, 4), checks.integers(rng, 3, 4)
+
+    def double(v):
+        return ops.add(v, v)
+
+    checks.assert_gradient(double, double, x, dy, step=1)
+    with pytest.raises(AssertionError):
+        checks.assert_gradient(double, lambda dy: 3 * dy, x, dy, step=1, images=1)
+    with pytest.raises(AssertionError):
+        checks.assert_gradient(double, lambda dy: 2.01 * dy, x, dy, step=1, atol=1e-3)
+
+
+def test_bits_that_change_are_noticed(rng):
+    a, numbers = checks.floats(rng, 5), itertools.count()
+
+    def counting(a):
+        return ops.add(a, np.float32(next(numbers) > 1) * a)
+
+    with pytest.raises(AssertionError):
+        checks.assert_same_bits(counting, a)
+
+
+@pytest.mark.host_only("computes nothing")
+def test_an_error_above_the_bound_is_noticed(rng):
+    exact = rng.normal(size=300)
+    plain = exact.astype(np.float32)
+    checks.assert_accurate(plain, exact, plain, np.abs(exact))
+    off = plain.copy()
+    off[7] *= np.float32(1 + 2.0**-21)
+    with pytest.raises(AssertionError):
+        checks.assert_accurate(off, exact, plain, np.abs(exact))
+    checks.assert_accurate(off, exact, plain, np.abs(exact), granted=2.0**-21)
