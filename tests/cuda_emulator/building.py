@@ -1,0 +1,347 @@
+"""Builds what a command in the emulator needs, in a cache outside of the checkout.
+
+That is the emulator (a library that replaces libcudart), the project's modules ``_host`` and
+``_cuda`` (PTX of one architecture, linked to that library), and a package of links to the
+checkout's Python files and to these modules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
+SOURCES = HERE / "emulator"
+FLAGS = ["-std=c++17", "-O3", "-march=native", "-fPIC", "-Wall", "-Wextra"]
+FLAGS += ["-fno-strict-aliasing", "-ffp-contract=off", "-fno-math-errno"]
+#: Packages of the Python that runs the command, by the names of their modules.
+PACKAGES = {
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "safetensors": "safetensors",
+    "tqdm": "tqdm",
+    "matplotlib": "matplotlib",
+    "scipy": "scipy",
+    "pytest": "pytest",
+    "setuptools": "setuptools",
+    "pybind11": "pybind11",
+    "cmake": "cmake",
+    "ninja": "ninja",
+}
+
+
+class BuildError(Exception):
+    """A part is missing or does not build. The message is for the user."""
+
+
+def say(text: str) -> None:
+    print(f"cuda-emulator: {text}", file=sys.stderr, flush=True)
+
+
+def call(command: Sequence[str | Path]) -> str:
+    """Return a command's output. BuildError, with that output, where it fails."""
+    words = list(map(str, command))
+    try:
+        result = subprocess.run(
+            words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+    except OSError as error:
+        raise BuildError(f"{words[0]} does not run: {error.strerror}") from error
+    if result.returncode:
+        raise BuildError(f"failed: {shlex.join(words)}\n{result.stdout.rstrip()}")
+    return result.stdout
+
+
+def jobs() -> int:
+    """The number of compilers that run at once."""
+    given = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", "")
+    return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
+
+
+def default_cache() -> Path:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("EMU_CACHE") or home / "cuda-emulator").absolute()
+
+
+@contextlib.contextmanager
+def locked(cache: Path) -> Iterator[None]:
+    """Let one process build at a time."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        (cache / "lock").touch()
+    except OSError as error:
+        raise BuildError(
+            f"cannot write the cache {cache}: {error.strerror}; EMU_CACHE names another folder"
+        ) from error
+    with open(cache / "lock") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("waiting for another build")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file in one step, so that a process that reads it never finds half of it."""
+    if path.exists() and path.read_text() == text:
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    partial.chmod(mode)
+    partial.replace(path)
+
+
+def link(path: Path, target: Path) -> None:
+    """Make `path` a link to `target`, in one step."""
+    if path.is_symlink() and Path(os.readlink(path)) == target:
+        return
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.symlink_to(target)
+    partial.replace(path)
+
+
+def digest(*parts: object) -> str:
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+# --- tools ---
+
+
+def find_nvcc() -> str:
+    candidates = [os.environ.get("CUDACXX"), "nvcc", "/usr/local/cuda/bin/nvcc"]
+    for home in ("CUDA_HOME", "CUDA_PATH"):
+        if os.environ.get(home):
+            candidates.insert(1, f"{os.environ[home]}/bin/nvcc")
+    for candidate in candidates:
+        found = shutil.which(candidate) if candidate else None
+        if found:
+            return found
+    raise BuildError("needs nvcc, of the CUDA toolkit: on PATH, in CUDACXX or in CUDA_HOME/bin")
+
+
+def find_headers(nvcc: str) -> Path:
+    """Return the folder of CUDA's headers."""
+    program = Path(nvcc).resolve()
+    homes = [program.parent.parent, Path("/usr/local/cuda")]
+    for line in call([nvcc, "--dryrun", "-E", "-x", "cu", os.devnull]).splitlines():
+        if line.startswith("#$ TOP="):
+            homes.insert(0, program.parent / line.removeprefix("#$ TOP="))
+    homes[:0] = [Path(os.environ[v]) for v in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(v)]
+    for home in homes:
+        for folder in (home / "include", *sorted(home.glob("targets/*/include"))):
+            if (folder / "cuda_runtime_api.h").exists():
+                return folder
+    raise BuildError(f"finds no cuda_runtime_api.h beside {nvcc}; CUDA_HOME names its folder")
+
+
+def check_arch(nvcc: str, arch: str) -> None:
+    supported = re.findall(r"compute_(\d+)", call([nvcc, "--list-gpu-arch"]))
+    number = re.fullmatch(r"(\d+)[af]?", arch)
+    if not number or number[1] not in supported:
+        known = ", ".join(sorted(set(supported), key=int))
+        raise BuildError(f"--arch {arch}: {nvcc} compiles for {known}")
+
+
+def find_python(cache: Path) -> str:
+    """Return a Python that has PACKAGES: of PATH, the running one, or one in the cache."""
+    probe = "import " + ", ".join(PACKAGES)
+    own = cache / "venv" / "bin" / "python"
+    for candidate in (shutil.which("python"), sys.executable, str(own)):
+        if candidate and Path(candidate).exists():
+            found = subprocess.run([candidate, "-c", probe], capture_output=True, check=False)
+            if found.returncode == 0:
+                return candidate
+    say("making a virtual environment with " + ", ".join(PACKAGES.values()))
+    if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
+        raise BuildError(f"{sys.executable} has no venv module; install it (Debian: python3-venv)")
+    call([sys.executable, "-m", "venv", own.parent.parent])
+    call([own, "-m", "pip", "install", "-q", *PACKAGES.values()])
+    return str(own)
+
+
+def find_tool(python: str, name: str) -> str:
+    beside = Path(python).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if not found:
+        raise BuildError(f"needs {name}: pip install {name}")
+    return found
+
+
+# --- the emulator ---
+
+
+def included_files(source: Path, seen: set[Path] | None = None) -> set[Path]:
+    """Return a source file and the emulator's headers that it includes, directly or not."""
+    seen = set() if seen is None else seen
+    if source not in seen:
+        seen.add(source)
+        for name in re.findall(r'^#include "(.+)"', source.read_text(), re.MULTILINE):
+            included_files(SOURCES / name, seen)
+    return seen
+
+
+def processor() -> str:
+    """Return the processor's features, which -march=native depends on."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+    found = re.search(r"^(?:flags|Features).*$", text, re.MULTILINE)
+    return found[0] if found else ""
+
+
+def build_emulator(cache: Path, headers: Path) -> Path:
+    """Return the library. Only files that have changed are compiled."""
+    compiler = shlex.split(os.environ.get("CXX", "g++"))
+    if not shutil.which(compiler[0]):
+        raise BuildError(f"needs a C++ compiler: there is no {compiler[0]}; CXX names another")
+    text = (headers / "cuda_runtime_api.h").read_text()
+    version = int(re.findall(r"define CUDART_VERSION\s+(\d+)", text)[0])
+    shared = digest(compiler, FLAGS, processor(), headers, version)
+    folder = cache / "objects"
+    folder.mkdir(exist_ok=True)
+
+    objects = {}
+    for source in sorted(SOURCES.rglob("*.cpp")):
+        contents = [file.read_text() for file in sorted(included_files(source))]
+        objects[source] = folder / f"{source.stem}-{digest(shared, *contents)}.o"
+    missing = [source for source, target in objects.items() if not target.exists()]
+    if missing:
+        say(f"compiling {len(missing)} of the emulator's {len(objects)} files")
+
+    def compile_one(source: Path) -> None:
+        partial = objects[source].with_suffix(f".{os.getpid()}")
+        call([*compiler, *FLAGS, f"-I{SOURCES}", f"-I{headers}", "-c", source, "-o", partial])
+        partial.replace(objects[source])
+
+    with ThreadPoolExecutor(jobs()) as pool:
+        list(pool.map(compile_one, missing))
+    name = f"libcudart.so.{version // 1000}"
+    library = cache / f"library-{digest(*objects.values())}" / name
+    if not library.exists():
+        library.parent.mkdir(exist_ok=True)
+        exports = library.parent / "exports.map"
+        write(exports, f"{name} {{ global: cuda*; __cuda*; emu_*; local: *; }};\n")
+        partial = library.with_suffix(f".{os.getpid()}")
+        options = [f"-Wl,-soname,{name}", f"-Wl,--version-script={exports}", "-Wl,--no-undefined"]
+        call(
+            [*compiler, "-shared", "-o", partial, *objects.values(), *options, "-ldl", "-lpthread"]
+        )
+        partial.replace(library)
+    return library
+
+
+# --- the project ---
+
+
+def build_module(folder: Path, python: str, nvcc: str, target: str, arch: str = "") -> Path:
+    """Return ``_host`` or ``_cuda``, built by the project's CMakeLists.txt."""
+    ninja = find_tool(python, "ninja")
+    pybind = call([python, "-m", "pybind11", "--cmakedir"]).strip()
+    options = [
+        f"-DPYALEXNET_TARGET={target}",
+        f"-DPython_EXECUTABLE={python}",
+        f"-Dpybind11_DIR={pybind}",
+        f"-DCMAKE_MAKE_PROGRAM={ninja}",
+    ]
+    if target == "cuda":
+        options += [
+            "-DPYALEXNET_CUDA_RUNTIME=Shared",
+            f"-DPYALEXNET_CUDA_ARCHS={arch}-virtual",
+            f"-DCMAKE_CUDA_COMPILER={nvcc}",
+            # Plain PTX can be changed in the module, by tools that test the tests.
+            "-DCMAKE_CUDA_FLAGS=--no-compress",
+            "-DCMAKE_SKIP_RPATH=ON",
+        ]
+    if not (folder / "build.ninja").exists():
+        say(f"building _{target}" + (f" for sm_{arch}" if arch else ""))
+    call([find_tool(python, "cmake"), "-G", "Ninja", "-S", PROJECT, "-B", folder, *options])
+    call([ninja, "-j", str(jobs()), "-C", folder])
+    return next(folder.glob(f"_{target}.*.so"))
+
+
+def install_module(module: Path, package: Path) -> None:
+    """Copy a module into the package, in one step: programs may be loading the one there."""
+    target = package / module.name
+    built, status = module.stat(), target.stat() if target.exists() else None
+    if status and (status.st_mtime_ns, status.st_size) == (built.st_mtime_ns, built.st_size):
+        return
+    partial = package / f".{module.name}.{os.getpid()}"
+    shutil.copy2(module, partial)
+    partial.replace(target)
+
+
+def lay_out(root: Path, modules: Sequence[Path]) -> Path:
+    """Make `root` a folder to import pyalexnet and CuPy's stand-in from."""
+    package = root / "pyalexnet"
+    package.mkdir(parents=True, exist_ok=True)
+    link(root / "cupy", HERE / "cupy")
+    source = PROJECT / "pyalexnet"
+    names = {entry.name for entry in source.iterdir() if not entry.name.startswith(("__py", "."))}
+    names = {name for name in names if not name.endswith(".so")}
+    for name in names:
+        link(package / name, source / name)
+    for module in modules:
+        install_module(module, package)
+    for entry in package.iterdir():
+        if entry.name not in names | {module.name for module in modules}:
+            entry.unlink()
+    return root
+
+
+def write_commands(folder: Path, python: str) -> Path:
+    """Write the project's commands, which an installation would have put on PATH."""
+    folder.mkdir(exist_ok=True)
+    text = (PROJECT / "pyproject.toml").read_text()
+    section = re.search(r"^\[project\.scripts\]\n((?:[^\[\n].*\n)*)", text, re.MULTILINE)
+    commands = re.findall(
+        r'^([\w-]+) = "([\w.]+):(\w+)"', section[1] if section else "", re.MULTILINE
+    )
+    # A script, as `python -m pytest` would import from the current folder.
+    for name, module, function in [*commands, ("pytest", "pytest", "main")]:
+        code = f"import sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
+        write(folder / name, f"#!{python}\n{code}", 0o755)
+    for name in ("python", "python3"):
+        write(folder / name, f'#!/bin/sh\nexec {shlex.quote(python)} "$@"\n', 0o755)
+    return folder
+
+
+class Environment:
+    """What has been built for a command.
+
+    Attributes
+    ----------
+    python : str
+        The Python that runs it.
+    library : Path
+        The emulator.
+    package : Path
+        A folder to import from.
+    commands : Path
+        A folder of programs.
+    """
+
+    def __init__(self, cache: Path, arch: str) -> None:
+        with locked(cache):
+            nvcc = find_nvcc()
+            check_arch(nvcc, arch)
+            self.library = build_emulator(cache, find_headers(nvcc))
+            self.python = find_python(cache)
+            folder = cache / digest(PROJECT, self.python, nvcc)
+            modules = [
+                build_module(folder / "host", self.python, nvcc, "host"),
+                build_module(folder / f"cuda{arch}", self.python, nvcc, "cuda", arch),
+            ]
+            self.package = lay_out(folder / f"package{arch}", modules)
+            self.commands = write_commands(folder / "bin", self.python)

@@ -1,0 +1,14 @@
+// Counters of the kernels (option --stats), written when the process exits.
+#pragma once
+
+#include "execution/block.hpp"
+
+namespace emu {
+
+/// The kernel's counters; null without --stats.
+KernelCount* counters_of(const Program& program);
+
+/// Writes JSON (if the file's name ends in .json) or a table. "-" is standard error; %p in the name is the process's number.
+void write_counters();
+
+}  // namespace emu

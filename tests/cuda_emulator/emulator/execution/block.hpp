@@ -1,0 +1,172 @@
+// A launch and the state of the block that executes it.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "memory.hpp"
+#include "options.hpp"
+#include "ordering.hpp"
+#include "ptx/program.hpp"
+
+namespace emu {
+
+constexpr int kMaxWarps = 32;  // 1024 threads
+constexpr int kBarriers = 16;
+
+struct Dim3 {
+  std::uint32_t x = 1, y = 1, z = 1;
+  std::uint64_t count() const { return std::uint64_t{x} * y * z; }
+};
+
+/// Counters of one instruction.
+struct OpCount {
+  std::uint64_t runs = 0, lanes = 0;
+  std::uint64_t bytes = 0, units = 0, ideal = 0;  // units: sectors of global memory, wavefronts of shared memory
+};
+
+/// Counters of one kernel.
+struct KernelCount {
+  const Program* program = nullptr;
+  std::uint64_t launches = 0, blocks = 0, threads = 0;
+  std::uint32_t shared_bytes = 0;
+  std::vector<OpCount> ops;
+};
+
+struct Launch {
+  const Program* program = nullptr;
+  Device* device = nullptr;
+  Dim3 grid, block;
+  std::uint32_t dynamic_shared = 0;
+  std::vector<std::uint8_t> parameters;
+  KernelCount* count = nullptr;
+  Work work;
+};
+
+struct Block;
+
+/// Lanes that are at the same instruction. They leave the stack at `reconverge`.
+struct Frame {
+  std::int32_t pc, reconverge;
+  Mask mask;
+};
+
+/// A lane's cp.async in flight.
+struct AsyncCopy {
+  std::uint64_t from;
+  std::uint32_t to;
+  std::uint8_t lane, bytes, source_bytes;
+  std::int32_t group;  // of the lane, counted from 0; -1: not committed
+  std::uint32_t op;
+};
+constexpr std::int32_t kAllGroups = 1 << 30;  // finish_copies(): also copies that are not committed
+
+struct Warp {
+  std::uint8_t* registers = nullptr;
+  const std::uint8_t* constants = nullptr;
+  Block* block = nullptr;
+  int index = 0;
+  Mask alive = 0;  // lanes that have not exited
+  std::vector<Frame> stack;
+  enum State { kReady, kWaiting, kDone } state = kReady;
+  int barrier = 0;                               // kWaiting: at which barrier
+  std::array<std::uint32_t, kMaxWarps> clock{};  // vector clock: what has happened before, by warp
+  std::uint32_t floor = 0;                       // everything up to this time, in any warp, has happened before
+  std::vector<AsyncCopy> copies;
+  std::array<std::int32_t, kLanes> committed{};  // cp.async groups that each lane has committed
+  std::uint64_t executed = 0;                    // instructions
+  std::vector<std::uint8_t> local;               // local memory, lane after lane
+
+  template <class T>
+  T* row(Ref ref) const {
+    return reinterpret_cast<T*>((is_constant(ref) ? const_cast<std::uint8_t*>(constants) : registers) + (ref & ~1u));
+  }
+  Mask predicate(Ref ref) const { return *row<Mask>(ref); }
+
+  void update_floor(int warps) {
+    floor = clock[static_cast<std::size_t>(index)] - 1;
+    for (int i = 0; i < warps; ++i)
+      if (i != index) floor = std::min(floor, clock[static_cast<std::size_t>(i)]);
+  }
+  /// Starts a new time step of this warp: accesses so far have happened before those to come.
+  void advance_clock();
+};
+
+struct Barrier {
+  int arrived = 0, expected = 0;  // threads; expected 0: all of the block
+  std::uint32_t warps = 0;        // that have arrived
+  std::array<std::uint32_t, kMaxWarps> clock{};
+};
+
+/// The last write to four bytes of shared memory. Times are those of the warps' clocks, which grow from block to block, so that no table
+/// has to be cleared.
+struct SharedWord {
+  std::uint32_t write_time;
+  std::uint16_t writer;      // thread
+  std::uint8_t write_bytes;  // bits 0 to 3: which of the four; bit 7: by an atomic
+  std::uint8_t written;      // bytes that have been written since the block started
+  std::uint32_t block;       // generation of the block that the fields belong to
+  std::uint16_t pending;     // cp.async copies in flight to these bytes
+  std::uint16_t padding;
+};
+
+struct Block {
+  const Launch* launch = nullptr;
+  std::uint32_t id = 0, generation = 0;
+  Dim3 at;  // blockIdx
+  std::vector<Warp> warps;
+  int warp_count = 0, threads = 0;
+  std::array<Barrier, kBarriers> barriers;
+  std::vector<std::uint8_t> shared;  // indexed by address, which starts at kFirstShared
+  std::uint32_t shared_end = 0;
+  std::vector<SharedWord> words;     // of shared memory
+  std::vector<std::uint32_t> reads;  // [word][warp]: time of the last read above its lane (6 bits; kManyLanes: several)
+  std::vector<std::uint8_t> register_file;
+  std::uint64_t random_state = 0;
+
+  /// State of a word of shared memory, reset when the block is the first to use it.
+  SharedWord& word_state(std::uint32_t index) {
+    SharedWord& word = words[index];
+    if (word.block != generation) {
+      word.block = generation;
+      word.written = word.write_bytes = 0;
+      word.pending = 0;
+    }
+    return word;
+  }
+  std::uint32_t random() {  // xorshift
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return static_cast<std::uint32_t>(random_state >> 16);
+  }
+};
+
+inline void Warp::advance_clock() {
+  ++clock[static_cast<std::size_t>(index)];
+  update_floor(block->warp_count);
+}
+
+/// Prepares block number `id` of the launch. `epoch` is a time later than all times so far; it is advanced.
+void set_up(Block& block, const Launch& launch, std::uint32_t id, std::uint32_t& epoch);
+
+// --- for instruction handlers ---
+
+inline std::uint32_t thread_of(const Warp& w, int lane) { return static_cast<std::uint32_t>(w.index * kLanes + lane); }
+
+/// Counters of the instruction; null when option --stats is not set.
+inline OpCount* count_of(const Warp& w, const Op& op) {
+  KernelCount* count = w.block->launch->count;
+  return count ? &count->ops[op.number] : nullptr;
+}
+
+/// Calls f(lane) for the lanes of the mask.
+template <class F>
+inline void for_lanes(Mask mask, F f) {
+  for (; mask; mask &= mask - 1) f(__builtin_ctz(mask));
+}
+
+}  // namespace emu

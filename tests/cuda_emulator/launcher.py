@@ -1,0 +1,119 @@
+"""Runs a command with emulated CUDA devices.
+
+    tests/cuda_emulator/run -- python -m pyalexnet.info
+    tests/cuda_emulator/run --arch 80 --seed 1 -- pytest --device cuda:0
+    tests/cuda_emulator/run --stats - -- pyalexnet-train --devices cuda:0,cuda:1 ...
+
+README.md beside this file describes the options and the environment variables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from building import BuildError, Environment, default_cache, say
+
+CHECKS = ("init", "race", "streams", "sync")
+
+
+def checks(text: str) -> str:
+    unknown = set(text.split(",")) - {"all", "none", *CHECKS}
+    if unknown:
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(sorted(unknown))!r}; expected all, none, or some of {','.join(CHECKS)}"
+        )
+    return text
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--arch", default="90", help="75, 80, 90, ...: PTX and compute capability (default: 90)")
+    add("--check", type=checks, default="all", help=f"all, none, or some of {','.join(CHECKS)}")
+    add("--keep-going", action="store_true", help="continue after errors, list them at the end")
+    add("--seed", type=int, default=0, help="order of blocks, warps, branches and atomics")
+    add("--schedule", choices=("random", "roundrobin", "whole"), default="random")
+    add("--streams", choices=("late", "eager"), default="late", help="when queued work runs")
+    add("--stats", metavar="FILE", help="counters: a table, or JSON (.json); -: standard error")
+    add("--devices", type=int, default=2, help="number of devices, 0 to 16 (default: 2)")
+    add("--no-peer-access", action="store_true", help="devices have no access to each other")
+    add("--no-host-register", action="store_true", help="cudaHostRegister fails, as under WSL")
+    add("--perturb", action="store_true", help="approximate functions are off by their bound")
+    add("--dump-launches", metavar="DIR", help="write launches with the memory before and after")
+    add("--dump-kernel", metavar="REGEX", default="", help="only of kernels with such a name")
+    add("--dump-at", metavar="N,...", default="", help="only these of the launches, from 1 on")
+    add("--dump-most", metavar="BYTES", default="", help="no contents of larger allocations")
+    add("--no-execute", action="store_true", help="kernels do nothing")
+    add("command", nargs=argparse.REMAINDER)
+    args = parser.parse_args(arguments)
+    if args.command[:1] == ["--"]:
+        del args.command[0]
+    if not 0 <= args.devices <= 16:
+        parser.error(f"argument --devices: {args.devices}; expected 0 to 16")
+    return args
+
+
+def variables(args: argparse.Namespace) -> dict[str, str]:
+    """Return the options as environment variables."""
+
+    def absolute(path: str | None) -> str:
+        return path if path in (None, "", "-") else str(Path(path).absolute())  # type: ignore
+
+    return {
+        "EMU_ARCH": re.match(r"\d+", args.arch)[0],  # type: ignore[index]
+        "EMU_CHECK": args.check,
+        "EMU_ON_ERROR": "continue" if args.keep_going else "stop",
+        "EMU_SEED": str(args.seed),
+        "EMU_SCHEDULE": args.schedule,
+        "EMU_STREAMS": args.streams,
+        "EMU_STATS": absolute(args.stats) or "",
+        "EMU_DEVICES": str(args.devices),
+        "EMU_PEER_ACCESS": str(int(not args.no_peer_access)),
+        "EMU_HOST_REGISTER": str(int(not args.no_host_register)),
+        "EMU_PERTURB": str(int(args.perturb)),
+        "EMU_DUMP": absolute(args.dump_launches) or "",
+        "EMU_DUMP_KERNEL": args.dump_kernel,
+        "EMU_DUMP_AT": args.dump_at,
+        "EMU_DUMP_MOST": args.dump_most,
+        "EMU_EXECUTE": str(int(not args.no_execute)),
+    }
+
+
+def prepended(name: str, *folders: Path) -> dict[str, str]:
+    """Return a path variable with folders in front of its value."""
+    return {name: os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get(name)])])}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build, and become the command."""
+    args = parse(arguments)
+    try:
+        built = Environment(default_cache(), args.arch)
+    except BuildError as error:
+        sys.exit(f"cuda-emulator: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    if not args.command:
+        say("built; give a command after --")
+        return
+    os.environ.update(variables(args))
+    os.environ.update(prepended("PATH", built.commands))
+    os.environ.update(prepended("PYTHONPATH", built.package))
+    os.environ.update(prepended("LD_LIBRARY_PATH", built.library.parent))
+    os.environ["EMU_LIBRARY"] = str(built.library)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(built.package.parent / "pycache")
+    if any(re.match("python", Path(a).name) and b == "-m" for a, b in pairwise(args.command)):
+        os.environ["PYTHONSAFEPATH"] = "1"  # else `python -m` imports from the current folder first
+    try:
+        os.execvp(args.command[0], args.command)
+    except OSError as error:
+        say(f"{args.command[0]}: {error.strerror}")
+        sys.exit(127)
