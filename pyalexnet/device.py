@@ -258,8 +258,8 @@ class CudaDevice(Device):
                 self._reached.add(peer)
                 if runtime.deviceCanAccessPeer(self._device.id, peer):
                     runtime.deviceEnablePeerAccess(peer)
-            for mark in (after[0] or self.mark(), after[1] or owner.mark()):
-                self._copies.wait_event(mark)
+            self._copies.wait_event(after[0] or self.mark())
+            self._copies.wait_event(after[1] or owner.mark())
             places = (out.data.ptr, self._device.id, source.data.ptr, peer)
             runtime.memcpyPeerAsync(*places, source.nbytes, self._copies.ptr)
             done = self._cuda.Event(disable_timing=True)

@@ -22,6 +22,8 @@ class GpuOperandStaging {
   static constexpr int kVec = Tile::kVec;
   static constexpr int kStates = Operand::kContiguousAlongK ? kRows : kRows / kVec;
   static constexpr int kStateBytes = simt::round_up<int>(kStates * sizeof(RowState), 64);
+  /// Whether vectors are loaded into registers and then stored, rather than copied in the background.
+  static constexpr bool kThroughRegisters = Operand::kContiguousAlongK || !Tile::kAsyncCopies;
 
   /// Works out the address state of the rows from row0 on, each thread some of them: a barrier completes `states`.
   __device__ GpuOperandStaging(const Operand& operand, int row0, int k_end, char* states)
@@ -40,18 +42,15 @@ class GpuOperandStaging {
     }
   }
 
-  /// Completes this thread's part of the k tile that it began.
+  /// Completes this thread's part of the k tile that it began, but for copies: the caller waits for both operands' at once.
   __device__ __forceinline__ void finish(T* buffer) {
     if constexpr (kThroughRegisters) {
       SIMT_UNROLL
       for (int i = 0; i < kItems; ++i) store_item(buffer, threadIdx.x + i * Tile::kThreads, held_[i]);
-    } else {
-      simt::copy_async_wait();
     }
   }
 
  private:
-  static constexpr bool kThroughRegisters = Operand::kContiguousAlongK || !Tile::kAsyncCopies;
   static constexpr int kStride = GpuKTile<Tile, kRows>::kStride;
   static constexpr int kDepthVecs = Tile::kDepth / kVec;
   static constexpr int kItems = kRows / kVec * Tile::kDepth / Tile::kThreads;  // vectors of a thread
@@ -124,6 +123,7 @@ class GpuStaging {
     const Staged<TA, TB> staged{buffer_a(), buffer_b()};
     a_.finish(buffer_a());
     b_.finish(buffer_b());
+    if constexpr (!StagingA::kThroughRegisters || !StagingB::kThroughRegisters) simt::copy_async_wait();
     __syncthreads();  // every thread's part of this k tile is there, and nobody reads the last one any more
     stage_ ^= 1;
     if (k + Tile::kDepth < k_end_) begin(k + Tile::kDepth);

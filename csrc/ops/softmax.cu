@@ -14,7 +14,9 @@ struct SoftmaxBlock {
 template <class Target>
 using Values = float[SoftmaxBlock<Target>::kVecs][Target::kVec];
 
-/// Combines what the shares of the classes found, in their order, for every thread to see.
+/// Combines what the shares of the classes found, in their order, for every thread to see. Two uses in a row need `values` of their own: a
+/// thread may be in the second while another reads the first one's result. A third may have the first one's, because of the barriers of the
+/// second.
 template <class Target, class F>
 __device__ __forceinline__ simt::Vec<Target::kVec> combine(Values<Target>* values, simt::Vec<Target::kVec> own, F f) {
   constexpr int W = Target::kVec;
@@ -27,9 +29,7 @@ __device__ __forceinline__ simt::Vec<Target::kVec> combine(Values<Target>* value
     }
   }
   __syncthreads();
-  const auto result = simt::load<W>(values[0][threadIdx.x]);
-  __syncthreads();  // before the next use of `values`
-  return result;
+  return simt::load<W>(values[0][threadIdx.x]);
 }
 
 /// What softmax_kernel reads and writes; null pointers are results that nobody wants.
@@ -52,7 +52,8 @@ struct SoftmaxArrays {
 template <class Target, class T>
 __global__ void __launch_bounds__(Target::kThreads) softmax_kernel(SoftmaxArrays<T> a, int K, int N, float scale) {
   constexpr int W = Target::kVec, kShares = SoftmaxBlock<Target>::kShares;
-  auto* values = simt::shared_memory<Values<Target>>();
+  auto* values = simt::shared_memory<Values<Target>>();  // of each share, twice
+  auto* others = values + kShares;
   const int share = static_cast<int>(threadIdx.y);
   const int n = (static_cast<int>(blockIdx.x) * SoftmaxBlock<Target>::kVecs + static_cast<int>(threadIdx.x)) * W;
   const bool inside = n < N;  // threads outside still take part in the barriers
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(Target::kThreads) softmax_kernel(SoftmaxArrays
     beaten = beaten + select((v > own) | ((v == own) & (labels > simt::IntVec<W>(k))), one, zero);
   }
   const auto add = [](auto x, auto y) { return x + y; };
-  sum = combine<Target>(values, sum, add);
+  sum = combine<Target>(others, sum, add);
   beaten = combine<Target>(values, beaten, add);
   if (!inside) return;
   const simt::Vec<W> reciprocal = one / sum;
@@ -145,7 +146,7 @@ void softmax_cross_entropy(float* probabilities, T* dlogits, float* losses, std:
     const dim3 grid(static_cast<unsigned>(simt::ceil_div(N, Target::kVec * Block::kVecs)));
     const dim3 block(Block::kVecs, Block::kShares);
     const SoftmaxArrays<T> arrays{probabilities, dlogits, losses, ranks, logits, labels};
-    simt::launch(softmax_kernel<Target, T>, grid, block, sizeof(Values<Target>) * Block::kShares, stream, arrays, K, N, scale);
+    simt::launch(softmax_kernel<Target, T>, grid, block, 2 * sizeof(Values<Target>) * Block::kShares, stream, arrays, K, N, scale);
     if (totals == nullptr) return;
     simt::launch(totals_kernel<Target>, 1, Target::kThreads, 4 * Target::kThreads * sizeof(double), stream, totals, losses, ranks, N, k);
   });
