@@ -55,14 +55,37 @@ __device__ __forceinline__ T* shared_memory() {
 
 // --- memory ---
 
-/// A P at an address that is a multiple of its alignment: one access.
+/// What one access moves: 2, 4, 8 or 16 bytes. As members of a struct they may be stored one by one: nvcc joins such stores only where it
+/// still sees that their addresses follow each other.
+template <std::size_t kBytes>
+struct Access;
+template <>
+struct Access<2> {
+  using Bits = std::uint16_t;
+};
+template <>
+struct Access<4> {
+  using Bits = std::uint32_t;
+};
+template <>
+struct Access<8> {
+  using Bits = std::uint64_t;
+};
+template <>
+struct Access<16> {
+  using Bits = unsigned __int128;
+};
+
+/// A P at an address that is a multiple of its size: one access.
 template <class P>
 __device__ __forceinline__ P read(const void* p) {
   return *static_cast<const P*>(p);
 }
 template <class P>
 __device__ __forceinline__ void write(void* p, P x) {
-  *static_cast<P*>(p) = x;
+  typename Access<sizeof(P)>::Bits bits;
+  memcpy(&bits, &x, sizeof bits);
+  *static_cast<decltype(bits)*>(p) = bits;
 }
 
 // --- asynchronous copies (sm_80 and newer): the data goes to shared memory without passing through registers ---
