@@ -1,0 +1,267 @@
+"""Breaks the code on purpose, one place at a time, and says whether the tests notice.
+
+    python tests/mutations.py              # all; about ten minutes
+    python tests/mutations.py -k barrier   # those whose name has this word
+    python tests/mutations.py --list
+
+Works on a copy of the checkout, whose host module it builds there: needs what CONTRIBUTING's set-up
+installs. Exits with 1 when a mutation survives that is not known to be equivalent, and when one no
+longer finds its place in the code: mend the table then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+#: A test that a mutation makes run for ever ends after this many seconds.
+HANGS = 60
+
+
+class Mutation(NamedTuple):
+    """One change: the first `old` in `file` becomes `new`, and `tests` should notice.
+
+    `equivalent` says why none can, where none can.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    equivalent: str = ""
+
+
+CONV, POOL, LRN = "tests/test_conv.py", "tests/test_ops_pool.py", "tests/test_ops_lrn.py"
+MUTATIONS = [
+    Mutation(
+        "SGD: sign of the gradient",
+        "csrc/ops/sgd.cu",
+        "fma(-rate, simt::load<W>(gradients",
+        "fma(rate, simt::load<W>(gradients",
+        "tests/test_ops_sgd.py",
+    ),
+    Mutation(
+        "max pool backward: first column window one too early",
+        "csrc/ops/pool.cu",
+        "stride.quotient(column - shape.size) + 1",
+        "stride.quotient(column - shape.size)",
+        POOL,
+    ),
+    Mutation(
+        "max pool backward: first row window one too early",
+        "csrc/ops/pool.cu",
+        "stride.quotient(row - shape.size) + 1",
+        "stride.quotient(row - shape.size)",
+        POOL,
+        "the row lies below that window, where its place is size^2 or more: no maximum has it",
+    ),
+    Mutation(
+        "max pool: last instead of first maximum",
+        "csrc/ops/pool.cu",
+        "const auto wins = (v > best)",
+        "const auto wins = (v > best) | (v == best)",
+        POOL,
+    ),
+    Mutation(
+        "LRN: window one channel short",
+        "csrc/ops/lrn.cu",
+        "sum(int size, int v, F f) const {",
+        "sum(int size, int v, F f) const {\n    --size;",
+        LRN,
+    ),
+    Mutation(
+        "input kernel: mirror one pixel off",
+        "csrc/ops/augment.cu",
+        "row.mirrored ? w - 1 : 0",
+        "row.mirrored ? w : 0",
+        "tests/test_ops_augment.py",
+    ),
+    Mutation(
+        "epilogue: bias of the first group",
+        "csrc/gemm/epilogue.cuh",
+        "simt::Vec<W>(bias[at])",
+        "simt::Vec<W>(bias[row])",
+        CONV,
+    ),
+    Mutation(
+        "weight gradient: a split left out of the sum",
+        "csrc/conv/wgrad.cu",
+        "for (int split = 1; split < splits; ++split)",
+        "for (int split = 1; split < splits - 1; ++split)",
+        CONV,
+    ),
+    Mutation(
+        "softmax: no barrier before the result is read",
+        "csrc/ops/softmax.cu",
+        "__syncthreads();\n  return simt::load<W>(values[0]",
+        "return simt::load<W>(values[0]",
+        "tests/test_ops_softmax.py",
+    ),
+    Mutation(
+        "bias gradient: no barrier between filters",
+        "csrc/ops/bias.cu",
+        "__syncthreads();  // before the next filter's partial sums",
+        "",
+        CONV,
+    ),
+    Mutation(
+        "GEMM on a GPU: no barrier a k tile",
+        "csrc/gemm/staging_gpu.cuh",
+        "__syncthreads();  // every thread's part of this k tile is there",
+        "// every thread's part of this k tile is there",
+        CONV,
+    ),
+    Mutation(
+        "GEMM on a GPU: no barrier behind the row states",
+        "csrc/gemm/staging_gpu.cuh",
+        "__syncthreads();  // the row states are complete",
+        "",
+        CONV,
+    ),
+    Mutation(
+        "GEMM on a GPU: no wait for asynchronous copies",
+        "csrc/gemm/staging_gpu.cuh",
+        "simt::copy_async_wait();",
+        "",
+        CONV,
+    ),
+    Mutation(
+        "GEMM on a CPU: no barrier before the buffer is filled",
+        "csrc/gemm/staging_cpu.cuh",
+        "__syncthreads();  // the row states are complete, and nobody reads",
+        "// the row states are complete, and nobody reads",
+        CONV,
+    ),
+    Mutation(
+        "GEMM on a CPU: no barrier behind the k tile",
+        "csrc/gemm/staging_cpu.cuh",
+        "__syncthreads();  // every thread's part of this k tile is there",
+        "",
+        CONV,
+    ),
+    Mutation(
+        "optimiser: biases decay",
+        "pyalexnet/layers.py",
+        '"bias": Parameter(shape[-1:], constant=layer.bias, decayed=False)',
+        '"bias": Parameter(shape[-1:], constant=layer.bias)',
+        "tests/test_optim.py tests/test_model_torch.py tests/test_layers.py",
+    ),
+    Mutation(
+        "towers: each takes the other's part",
+        "pyalexnet/layers.py",
+        "return whole[tower * size : (tower + 1) * size]",
+        "return whole[(1 - tower) * size : (2 - tower) * size]",
+        "tests/test_towers.py",
+    ),
+    Mutation(
+        "towers: the second has the first one's dropout",
+        "pyalexnet/layers.py",
+        "first_feature=slot.tower * math.prod(values.shape[:-1])",
+        "first_feature=0",
+        "tests/test_towers.py",
+    ),
+    Mutation(
+        "schedule: stalls one epoch late",
+        "pyalexnet/optim.py",
+        "self.stalled == self.patience",
+        "self.stalled > self.patience",
+        "tests/test_optim.py tests/test_train.py",
+    ),
+    Mutation(
+        "towers: copies wait for a convolution's weight gradient",
+        "pyalexnet/layers.py",
+        '        slot.after_dx()\n        ops.bias_backward(dy, out=slot.gradients["bias"])\n'
+        "        ops.conv_backward_weights",
+        '        ops.bias_backward(dy, out=slot.gradients["bias"])\n'
+        "        ops.conv_backward_weights",
+        "tests/test_device.py",
+    ),
+]
+
+
+def copy_checkout(to: Path) -> None:
+    """Tracked files and new ones, as they are now."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.check_output(command, cwd=ROOT, text=True).split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).exists():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name)
+
+
+def build(folder: Path) -> None:
+    """Builds the host's module in place; ends the program where that fails."""
+    environ = {**os.environ, "PYALEXNET_CUDA": "off", "PYALEXNET_TEST_BUILD": "1"}
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"mutations: error: the build failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+
+
+def notices(folder: Path, tests: str) -> str:
+    """What pytest says of the copy, from its first failure on; "" when all pass."""
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-o", f"faulthandler_timeout={HANGS}"]
+    options += ["-o", "faulthandler_exit_on_timeout=true"]
+    environ = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *tests.split()],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode == 0:
+        return ""
+    failed = re.findall(r"^FAILED (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
+    if failed:
+        return failed[0]
+    return "a test ran for ever" if "Timeout (" in done.stderr else f"status {done.returncode}"
+
+
+def main() -> None:
+    """Tries the mutations that the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("-k", default="", metavar="WORD", help="only those whose name has this")
+    parser.add_argument("--list", action="store_true", help="print their names")
+    args = parser.parse_args()
+    chosen = [m for m in MUTATIONS if args.k.lower() in m.name.lower()]
+    if args.list:
+        print(*(m.name for m in chosen), sep="\n")
+        return
+    wrong = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        copy_checkout(folder)
+        for mutation in chosen:
+            begin, path = time.monotonic(), folder / mutation.file
+            text = path.read_text()
+            if mutation.old not in text:
+                print(f"NO PLACE   {mutation.name}: {mutation.file} has no {mutation.old!r}")
+                wrong += 1
+                continue
+            path.write_text(text.replace(mutation.old, mutation.new, 1))
+            build(folder)  # also what the last mutation left
+            by = notices(folder, mutation.tests)
+            path.write_text(text)
+            verdict = "caught" if by else "equivalent" if mutation.equivalent else "SURVIVED"
+            wrong += verdict == "SURVIVED" or bool(by and mutation.equivalent)
+            why = by or mutation.equivalent
+            print(
+                f"{verdict:10} {mutation.name} ({time.monotonic() - begin:.0f} s): {why}",
+                flush=True,
+            )
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
