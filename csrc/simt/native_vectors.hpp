@@ -50,7 +50,6 @@ struct WordVec {
 template <int W>
 struct Vec {
   using Native = typename NativeVector<float, W>::type;
-  static constexpr int kWidth = W;
   Native v;
   Vec() = default;
   explicit Vec(float x) : v(x - Native{}) {}  // x + 0 would turn -0 into 0

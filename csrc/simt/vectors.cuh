@@ -12,42 +12,25 @@ struct Mask {
   __device__ __forceinline__ bool operator[](int i) const { return v[i]; }
 };
 
-template <int W>
-struct IntVec {
-  int v[W];
-  IntVec() = default;
-  __device__ __forceinline__ explicit IntVec(int x) {
+/// W elements that move together.
+template <class E, int W>
+struct Lanes {
+  E v[W];
+  Lanes() = default;
+  __device__ __forceinline__ explicit Lanes(E x) {
     SIMT_UNROLL
     for (int i = 0; i < W; ++i) v[i] = x;
   }
-  __device__ __forceinline__ int operator[](int i) const { return v[i]; }
-  __device__ __forceinline__ void set(int i, int x) { v[i] = x; }
+  __device__ __forceinline__ E operator[](int i) const { return v[i]; }
+  __device__ __forceinline__ void set(int i, E x) { v[i] = x; }
 };
-
-/// W unsigned 32-bit integers, for Philox.
 template <int W>
-struct WordVec {
-  std::uint32_t v[W];
-  WordVec() = default;
-  __device__ __forceinline__ explicit WordVec(std::uint32_t x) {
-    SIMT_UNROLL
-    for (int i = 0; i < W; ++i) v[i] = x;
-  }
-  __device__ __forceinline__ void set(int i, std::uint32_t x) { v[i] = x; }
-};
-
+using Vec = Lanes<float, W>;
 template <int W>
-struct Vec {
-  static constexpr int kWidth = W;
-  float v[W];
-  Vec() = default;
-  __device__ __forceinline__ explicit Vec(float x) {
-    SIMT_UNROLL
-    for (int i = 0; i < W; ++i) v[i] = x;
-  }
-  __device__ __forceinline__ float operator[](int i) const { return v[i]; }
-  __device__ __forceinline__ void set(int i, float x) { v[i] = x; }
-};
+using IntVec = Lanes<int, W>;
+/// For Philox.
+template <int W>
+using WordVec = Lanes<std::uint32_t, W>;
 
 /// f of every element.
 template <int W, class F>

@@ -72,7 +72,16 @@ def sites(module: bytes) -> Iterator[Site]:
 
 def notices(tests: str, device: str, **environ: str) -> str:
     """Who notices: the emulator, by its error, or a test, by its name; "" where nobody does."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--capture=sys",
+    ]
     command += ["--device", device, "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]
     file, *options = tests.split()
     done = subprocess.run(
