@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 
 import pytest
 
@@ -34,6 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     from helpers import fixtures
 
     config.pluginmanager.register(fixtures)
+    # Shells start what they put in the background without it, and tests interrupt themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
