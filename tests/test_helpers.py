@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -57,6 +59,28 @@ def test_bits_that_change_are_noticed(rng):
 
     with pytest.raises(AssertionError):
         checks.assert_same_bits(counting, a)
+
+
+@pytest.mark.host_only("starts pytest for another device")
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("gpu", "device 'gpu': expected host or cuda:<index>, as in cuda:0"),
+        ("cuda:99", "device cuda:99: "),
+        ("host,host,host", "devices host,host,host: expected one, or two of a kind"),
+    ],
+)
+def test_a_device_that_cannot_be_tested_ends_pytest_with_a_line(tmp_path, names, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--device", names, __file__],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert done.stderr.strip().startswith(f"ERROR: --device: {message}")
+    assert done.stderr.strip().count("\n") == 0
 
 
 @pytest.mark.host_only("computes nothing")
