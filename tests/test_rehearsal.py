@@ -28,8 +28,8 @@ from pyalexnet.predict import predict
 pytestmark = pytest.mark.slow  # all of it takes half a minute
 
 CLASSES, TRAIN, VAL = 24, 40, 5  # images a class
-STORED, CROP = 56, 48
-SECONDS = 3600 if target.EMULATED else 120  # in which any command here ends, or it hangs
+STORED, CROP = 40, 32
+SECONDS = 1200 if target.EMULATED else 120  # in which any command here ends, or it hangs
 STOPPED = 8  # steps after which a run is interrupted: it has learnt something, but makes mistakes
 
 NET = Net(
@@ -116,7 +116,7 @@ class Road:
 def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     folder = tmp_path_factory.mktemp("rehearsal")
     mini = write_imagenet(
-        folder / "archives", classes=CLASSES, train=TRAIN, val=VAL, size=(60, 90), oddities=True
+        folder / "archives", classes=CLASSES, train=TRAIN, val=VAL, size=(44, 66), oddities=True
     )
     tiny.write_net(folder / "net.json", NET)
     printed = {}
@@ -182,7 +182,7 @@ def test_jpeg_and_raw_agree_to_within_the_encoding(road: Road) -> None:
         assert [one.name(i) for i in every] == [other.name(i) for i in every]
         difference = np.abs(one.read(every).astype(float) - other.read(every))
         each = difference.mean(axis=(1, 2, 3))
-        assert 0 < each.mean() < 4 and each.max() < 10  # of 255; other images differ by about 60
+        assert 0 < each.mean() < 5 and each.max() < 12  # of 255; other images differ by about 60
     assert jpeg.mean is not None and raw.mean is not None
     assert np.abs(jpeg.mean - raw.mean).max() < 2
 

@@ -110,9 +110,10 @@ def test_forward_has_the_same_bits_and_gradients_are_close() -> None:
     assert_close(two.gradients_state(), one.gradients_state(), 1e-5)
 
 
-def test_twenty_steps_of_training_agree() -> None:
+def test_many_steps_of_training_agree() -> None:
     """Gradients are summed in another order, and each step makes such differences larger."""
-    one, two = trained(ONE, 20), trained(BOTH, 20)
+    steps = 8 if target.EMULATED else 20
+    one, two = trained(ONE, steps), trained(BOTH, steps)
     assert_close(two.state(), one.state(), 1e-4)
     changes = [np.abs(m.momenta_state()["conv1.weight"]).max() for m in (one, two)]
     assert min(changes) > 1e-5  # or nothing would have been shown
