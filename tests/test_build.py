@@ -16,7 +16,7 @@ import pytest
 
 import pyalexnet
 
-pytestmark = pytest.mark.host_only("builds and scripts")
+pytestmark = pytest.mark.host_only("builds modules and runs scripts")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -22,7 +22,7 @@ from pyalexnet.errors import CheckpointError
 from pyalexnet.layers import Conv, Linear
 from pyalexnet.nets import Net
 
-pytestmark = pytest.mark.host_only("files")
+pytestmark = pytest.mark.host_only("reads and writes files")
 
 SMALLEST = Net("smallest", input=(1, 2, 2), layers=(Linear(2, activation=""),))
 

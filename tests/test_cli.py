@@ -199,7 +199,6 @@ def test_train_evaluate_only(trained: Outcome, capsys: Captured) -> None:
     assert sorted((path, path.stat().st_mtime_ns) for path in folder.iterdir()) == before
 
 
-@pytest.mark.host_only("computes nothing")
 def test_eval_mistakes(trained: Outcome, tmp_path: Path, capsys: Captured) -> None:
     checkpoint = trained.folder / "last.safetensors"
     damaged = tmp_path / "damaged.safetensors"

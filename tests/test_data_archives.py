@@ -17,7 +17,7 @@ from pyalexnet.data.imagenet import assemble
 from pyalexnet.data.listing import Group, Listing, Names, Source, printable
 from pyalexnet.errors import DataError
 
-pytestmark = pytest.mark.host_only("files")
+pytestmark = pytest.mark.host_only("reads files")
 
 
 def tar(members: dict[str, bytes], form: int = tarfile.GNU_FORMAT) -> bytes:

@@ -8,7 +8,7 @@ from pyalexnet.data import augmentation
 from pyalexnet.data.augmentation import centre_crops, colour_shifts, random_crops, shuffled
 from pyalexnet.data.split import Colour
 
-pytestmark = pytest.mark.host_only("crops and orders")
+pytestmark = pytest.mark.host_only("draws crops and orders")
 
 #: The eigenvalues of ImageNet, by cuda-convnet2, and made-up vectors.
 COLOUR = Colour(np.array([121.78, 37.09, 19.72]) ** 2, np.linalg.qr(np.vander([1.0, 2.0, 4.0])).Q)

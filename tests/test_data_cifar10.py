@@ -11,7 +11,7 @@ from pyalexnet.data import open_dataset
 from pyalexnet.data.cifar10 import read_pickle
 from pyalexnet.errors import DataError
 
-pytestmark = pytest.mark.host_only("files")
+pytestmark = pytest.mark.host_only("reads files")
 
 
 def check(folder: Path) -> None:

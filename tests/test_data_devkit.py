@@ -13,7 +13,7 @@ from helpers.imagenet_files import Miniature, add_file, unpack, write_imagenet
 from pyalexnet.data.devkit import META, TRUTH, read_devkit
 from pyalexnet.errors import DataError
 
-pytestmark = pytest.mark.host_only("files")
+pytestmark = pytest.mark.host_only("reads files")
 
 
 @pytest.fixture(scope="module")

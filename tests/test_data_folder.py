@@ -15,7 +15,7 @@ from helpers.data_files import random_bytes, write_folder, write_image
 from pyalexnet.data import Loader, load_image, mean_image, open_dataset
 from pyalexnet.errors import DataError
 
-pytestmark = pytest.mark.host_only("files")
+pytestmark = pytest.mark.host_only("reads files")
 
 
 def test_labels_are_ranks_of_sorted_class_names(tmp_path: Path) -> None:

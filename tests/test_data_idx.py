@@ -10,7 +10,7 @@ from helpers.data_files import idx, random_bytes, write_mnist
 from pyalexnet.data import open_dataset
 from pyalexnet.errors import DataError
 
-pytestmark = pytest.mark.host_only("files")
+pytestmark = pytest.mark.host_only("reads files")
 
 
 @pytest.mark.parametrize("gz", [False, True])

@@ -14,7 +14,7 @@ from pyalexnet.data import load_image
 from pyalexnet.data.images import decode_image
 from pyalexnet.errors import DataError
 
-pytestmark = pytest.mark.host_only("files")
+pytestmark = pytest.mark.host_only("reads files")
 
 
 def test_content_is_decoded_as_a_file(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pyalexnet.data.shards import Encoding, ShardSplit
 from pyalexnet.data.writing import Task, write_shard
 from pyalexnet.errors import DataError, UserError
 
-pytestmark = pytest.mark.host_only("files")
+pytestmark = pytest.mark.host_only("reads and writes files")
 
 SIZE = 16
 EACH = {"n1": 5, "n2": 4}

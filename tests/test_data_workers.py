@@ -17,7 +17,7 @@ from helpers.splits import Dying, Numbered, Process, Unknown, Unpicklable, numbe
 from pyalexnet.data import Loader, WorkerDied, open_dataset
 from pyalexnet.errors import DataError, UserError
 
-pytestmark = pytest.mark.host_only("processes that read images")
+pytestmark = pytest.mark.host_only("reads images")
 
 
 def test_epochs_have_the_same_bits_whatever_the_number_of_workers() -> None:

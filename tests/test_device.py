@@ -18,7 +18,7 @@ from pyalexnet.model import Model
 from pyalexnet.nets import Net
 from pyalexnet.optim import SGD
 
-pytestmark = pytest.mark.host_only("stand-ins for GPUs")
+pytestmark = pytest.mark.host_only("puts stand-ins in the place of GPUs")
 
 HOST = devices.get("host")
 

@@ -239,7 +239,6 @@ def test_unwritable_files_are_found_before_the_work(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.host_only("computes nothing")
 def test_submission_of_other_data(checkpoints: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"needs ILSVRC2012_IDs, .* not those of folder"):
         evaluate.evaluate(checkpoints, submission=tmp_path / "s.txt")

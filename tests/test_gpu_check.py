@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.host_only("the script's own parts; it starts the device's tests itself")
+pytestmark = pytest.mark.host_only("tests a script that starts the device's tests itself")
 
 PATH = Path(__file__).resolve().parent.parent / "benchmarks" / "gpu_check.py"
 spec = importlib.util.spec_from_file_location("gpu_check_script", PATH)

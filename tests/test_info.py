@@ -13,7 +13,7 @@ from pyalexnet import device as devices
 from pyalexnet import info
 from pyalexnet.errors import DeviceError
 
-pytestmark = pytest.mark.host_only("stand-ins for GPUs")
+pytestmark = pytest.mark.host_only("puts stand-ins in the place of GPUs")
 
 
 def fake_cuda(monkeypatch, count: int) -> None:

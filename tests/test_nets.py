@@ -12,7 +12,7 @@ from pyalexnet.errors import NetError
 from pyalexnet.layers import LRN, Conv, Dropout, Linear, MaxPool, ReLU, Tanh
 from pyalexnet.nets import Net
 
-pytestmark = pytest.mark.host_only("descriptions of nets")
+pytestmark = pytest.mark.host_only("describes nets")
 
 # Parameters and millions of multiply-adds of each weight layer.
 PAPER = {

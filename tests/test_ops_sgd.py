@@ -77,7 +77,8 @@ PAIR = np.zeros(2, np.float32)
 
 def looked_at(*values: object) -> object:
     """A mistake in what an array holds."""
-    return pytest.param(*values, marks=pytest.mark.host_only("reads what an array holds"))
+    reason = "looks at what an array holds, as no launch on a GPU does"
+    return pytest.param(*values, marks=pytest.mark.host_only(reason))
 
 
 @pytest.mark.parametrize(

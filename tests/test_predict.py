@@ -173,7 +173,6 @@ def test_a_grey_net_sees_colours_in_grey(tmp_path: Path) -> None:
     assert one.classes == other.classes
 
 
-@pytest.mark.host_only("computes nothing")
 def test_unreadable_image_is_named(checkpoint: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"not a picture")
@@ -181,7 +180,6 @@ def test_unreadable_image_is_named(checkpoint: Path, tmp_path: Path) -> None:
         list(predict([checkpoint], [bad]))
 
 
-@pytest.mark.host_only("computes nothing")
 def test_mistakes_are_one_line(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from pyalexnet.data import Dataset, open_dataset
 from pyalexnet.data.images import decode_image
 from pyalexnet.data.shards import open_imagenet, read_description
 
-pytestmark = pytest.mark.host_only("files")
+pytestmark = pytest.mark.host_only("reads and writes files")
 
 SIZE = 32
 Captured = pytest.CaptureFixture[str]

@@ -7,7 +7,7 @@ import pytest
 
 from helpers import reference
 
-pytestmark = pytest.mark.host_only("the references themselves")
+pytestmark = pytest.mark.host_only("tests what kernels are compared with")
 
 RNG = np.random.default_rng(20120904)
 

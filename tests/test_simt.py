@@ -8,7 +8,7 @@ import pytest
 from helpers import checks
 from pyalexnet import _host
 
-pytestmark = pytest.mark.host_only("the host's execution model")
+pytestmark = pytest.mark.host_only("tests how the host runs kernels")
 
 ORDERS = [("forward", 0), ("reverse", 0), ("shuffled", 1), ("shuffled", 2)]
 

@@ -8,7 +8,7 @@ import pytest
 from helpers.checks import HOST, execution, floats, padded
 from pyalexnet import ops
 
-pytestmark = pytest.mark.host_only("kernels of the host's test build")
+pytestmark = pytest.mark.host_only("calls kernels that only the host's test build has")
 
 
 @pytest.fixture(params=["host", "gpu", "gpu-plain-loads"], autouse=True)
