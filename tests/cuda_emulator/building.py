@@ -26,6 +26,8 @@ PROJECT = HERE.parent.parent
 SOURCES = HERE / "emulator"
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fPIC", "-Wall", "-Wextra"]
 FLAGS += ["-fno-strict-aliasing", "-ffp-contract=off", "-fno-math-errno"]
+#: The library's functions: the runtime's, nvcc's, the stand-in's, NVTX's.
+EXPORTS = ["cuda*;", "__cuda*;", "emu_*;", "InitializeInjectionNvtx2;"]
 #: Packages of the Python that runs the command, by the names of their modules.
 PACKAGES = {
     "numpy": "numpy",
@@ -228,11 +230,12 @@ def build_emulator(cache: Path, headers: Path) -> Path:
     with ThreadPoolExecutor(jobs()) as pool:
         list(pool.map(compile_one, missing))
     name = f"libcudart.so.{version // 1000}"
-    library = cache / f"library-{digest(*objects.values())}" / name
+    script = f"{name} {{ global: {' '.join(EXPORTS)} local: *; }};\n"
+    library = cache / f"library-{digest(script, *objects.values())}" / name
     if not library.exists():
         library.parent.mkdir(exist_ok=True)
         exports = library.parent / "exports.map"
-        write(exports, f"{name} {{ global: cuda*; __cuda*; emu_*; local: *; }};\n")
+        write(exports, script)
         partial = library.with_suffix(f".{os.getpid()}")
         options = [f"-Wl,-soname,{name}", f"-Wl,--version-script={exports}", "-Wl,--no-undefined"]
         call(

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.update(prepended("PATH", built.commands))
     os.environ.update(prepended("PYTHONPATH", built.package))
     os.environ.update(prepended("LD_LIBRARY_PATH", built.library.parent))
-    os.environ["EMU_LIBRARY"] = str(built.library)
+    os.environ["EMU_LIBRARY"] = os.environ["NVTX_INJECTION64_PATH"] = str(built.library)
     os.environ["PYTHONPYCACHEPREFIX"] = str(built.package.parent / "pycache")
     if any(re.match("python", Path(a).name) and b == "-m" for a, b in pairwise(args.command)):
         os.environ["PYTHONSAFEPATH"] = "1"  # else `python -m` imports from the current folder first

@@ -135,8 +135,7 @@ class Output {
   void json(const Summary& s) {
     const KernelCount& k = s.kernel;
     print("%s: {\"launches\": %llu, \"blocks\": %llu, \"threads\": %llu, \"live_registers\": %d, \"shared_bytes\": %u,\n",
-          quoted(k.program->display_name).c_str(), Number{k.launches}, Number{k.blocks}, Number{k.threads}, k.program->live_registers,
-          k.shared_bytes);
+          quoted(k.title).c_str(), Number{k.launches}, Number{k.blocks}, Number{k.threads}, k.program->live_registers, k.shared_bytes);
     print("  \"warp_instructions\": {\"total\": %llu", Number{s.total});
     json_classes(s.runs);
     print("},\n  \"active_lanes\": %.2f", s.active_lanes());
@@ -167,9 +166,8 @@ class Output {
   }
   void table(const Summary& s) {
     const KernelCount& k = s.kernel;
-    print("%s\n  %llu launches, %llu blocks, %llu threads; at least %d registers, %u bytes of shared memory\n",
-          k.program->display_name.c_str(), Number{k.launches}, Number{k.blocks}, Number{k.threads}, k.program->live_registers,
-          k.shared_bytes);
+    print("%s\n  %llu launches, %llu blocks, %llu threads; at least %d registers, %u bytes of shared memory\n", k.title.c_str(),
+          Number{k.launches}, Number{k.blocks}, Number{k.threads}, k.program->live_registers, k.shared_bytes);
     print("  %llu warp instructions, %.1f lanes active:", Number{s.total}, s.active_lanes());
     table_classes(s.runs, s.total, 1);
     for (const Traffic& t : s.traffic) {
@@ -196,13 +194,14 @@ class Output {
 
 }  // namespace
 
-KernelCount* counters_of(const Program& program) {
+KernelCount* counters_of(const Launch& launch) {
   if (options().stats.empty()) return nullptr;
-  auto& k = kernels()[program.name];
+  auto& k = kernels()[launch.range + "\n" + launch.program->name];
   if (!k) {
     k = std::make_unique<KernelCount>();
-    k->ops.resize(program.ops.size());
-    k->program = &program;
+    k->ops.resize(launch.program->ops.size());
+    k->program = launch.program;
+    k->title = title_of(launch);
   }
   return k.get();
 }

@@ -5,8 +5,8 @@
 
 namespace emu {
 
-/// The kernel's counters; null without --stats.
-KernelCount* counters_of(const Program& program);
+/// The counters of the launch's kernel in its range; null without --stats.
+KernelCount* counters_of(const Launch& launch);
 
 /// Writes JSON (if the file's name ends in .json) or a table. "-" is standard error; %p in the name is the process's number.
 void write_counters();

@@ -65,8 +65,8 @@ void for_pages(const Launch& launch, F f) {
 
 void write_description(const std::string& path, const Launch& l) {
   std::FILE* f = create(path);
-  std::fprintf(f, "{\n  \"kernel\": \"%s\",\n  \"launch\": %u,\n  \"arch\": %d,\n", l.program->name.c_str(), l.work.number,
-               l.program->arch);
+  std::fprintf(f, "{\n  \"kernel\": \"%s\",\n  \"range\": \"%s\",\n  \"launch\": %u,\n  \"arch\": %d,\n", l.program->name.c_str(),
+               l.range.c_str(), l.work.number, l.program->arch);
   std::fprintf(f, "  \"grid\": [%u, %u, %u],\n  \"block\": [%u, %u, %u],\n", l.grid.x, l.grid.y, l.grid.z, l.block.x, l.block.y, l.block.z);
   std::fprintf(f, "  \"dynamic_shared\": %u,\n  \"parameters\": \"", l.dynamic_shared);
   for (const std::uint8_t byte : l.parameters) std::fprintf(f, "%02x", byte);

@@ -76,7 +76,7 @@ void report(const Warp& w, const Op& op, int lane, const std::string& kind, cons
   std::snprintf(where, sizeof where, "block (%u,%u,%u) thread (%u,%u,%u)", b.at.x, b.at.y, b.at.z, t % d.x, t / d.x % d.y, t / d.x / d.y);
   const Program& p = *b.launch->program;
   add(kind + "\n" + p.name + "\n" + std::to_string(op.number),
-      kind + ": " + what + "\n  in " + p.display_name + ", " + where + "\n  at " + place_of(p, op));
+      kind + ": " + what + "\n  in " + title_of(*b.launch) + ", " + where + "\n  at " + place_of(p, op));
 }
 
 void report(const std::string& kind, const std::string& what) { add(kind + "\n" + what, kind + ": " + what); }

@@ -16,9 +16,9 @@ library = ctypes.CDLL(os.environ["EMU_LIBRARY"])
 library.cudaGetErrorName.restype = ctypes.c_char_p
 library.cudaGetErrorString.restype = ctypes.c_char_p
 library.emu_communicator_create.restype = ctypes.c_void_p
+library.emu_take_ranges.restype = ctypes.c_char_p
 
 ERROR_MEMORY_ALLOCATION = 2
-ERROR_NOT_READY = 600
 
 
 class CUDARuntimeError(RuntimeError):
@@ -67,6 +67,10 @@ def integer(name: str, *arguments: Any) -> int:
     return out.value
 
 
-def report(kind: str, what: str) -> None:
-    """Report an error, as the emulator reports those of kernels."""
-    library.emu_report(kind.encode(), what.encode())
+def ranges() -> list[str] | None:
+    """Return the NVTX ranges that have been opened since the last call, in their order.
+
+    The first call begins the record. None: the CUDA toolkit has no NVTX.
+    """
+    names: bytes | None = library.emu_take_ranges()
+    return None if names is None else names.decode().splitlines()

@@ -96,6 +96,8 @@ void set_up_warp(Block& b, int index, std::uint8_t* registers) {
 
 }  // namespace
 
+std::string title_of(const Launch& launch) { return (launch.range.empty() ? "" : launch.range + ": ") + launch.program->display_name; }
+
 void set_up(Block& b, const Launch& l, std::uint32_t id, std::uint32_t& epoch) {
   b.launch = &l;
   b.id = id;

@@ -28,9 +28,10 @@ struct OpCount {
   std::uint64_t bytes = 0, units = 0, ideal = 0;  // units: sectors of global memory, wavefronts of shared memory
 };
 
-/// Counters of one kernel.
+/// Counters of one kernel, for each range that it is launched in.
 struct KernelCount {
   const Program* program = nullptr;
+  std::string title;  // title_of() its launches
   std::uint64_t launches = 0, blocks = 0, threads = 0;
   std::uint32_t shared_bytes = 0;
   std::vector<OpCount> ops;
@@ -38,6 +39,7 @@ struct KernelCount {
 
 struct Launch {
   const Program* program = nullptr;
+  std::string range;  // current_range() of the launching thread
   Device* device = nullptr;
   Dim3 grid, block;
   std::uint32_t dynamic_shared = 0;
@@ -45,6 +47,9 @@ struct Launch {
   KernelCount* count = nullptr;
   Work work;
 };
+
+/// The range, where there is one, and the kernel: "conv_forward: tile_gemm_kernel<...>".
+std::string title_of(const Launch& launch);
 
 struct Block;
 

@@ -236,12 +236,4 @@ cudaError_t cudaDeviceDisablePeerAccess(int peer) {
   return cudaSuccess;
 }
 
-// --- for the CuPy stand-in ---
-
-/// Reports an error of the program around the kernels.
-void emu_report(const char* kind, const char* what) {
-  Lock lock;
-  report(kind, what);
-}
-
 }  // extern "C"

@@ -6,6 +6,7 @@
 #include "launch_dump.hpp"
 #include "report.hpp"
 #include "runtime/modules.hpp"
+#include "runtime/ranges.hpp"
 #include "runtime/streams.hpp"
 
 namespace emu {
@@ -61,6 +62,7 @@ cudaError_t launch(Kernel& k, dim3 grid, dim3 block, void** arguments, std::size
   if (const cudaError_t e = check_use(s)) return fail(e);
   auto l = std::make_shared<Launch>();
   l->program = p;
+  l->range = current_range();
   l->device = &device(current_device);
   l->grid = {grid.x, grid.y, grid.z};
   l->block = {block.x, block.y, block.z};
@@ -69,9 +71,9 @@ cudaError_t launch(Kernel& k, dim3 grid, dim3 block, void** arguments, std::size
   for (std::size_t i = 0; i < p->parameters.size(); ++i)
     std::memcpy(l->parameters.data() + p->parameters[i].first, arguments[i], p->parameters[i].second);
   enqueue(s, [l](Work& work) {
-    start_work(work, l->program->display_name);
+    start_work(work, title_of(*l));
     l->work = work;
-    l->count = counters_of(*l->program);
+    l->count = counters_of(*l);
     LaunchDump dump(*l);
     try {
       if (options().execute) run(*l);
