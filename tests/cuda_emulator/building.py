@@ -151,10 +151,14 @@ def find_headers(nvcc: str) -> Path:
 
 def check_arch(nvcc: str, arch: str) -> None:
     supported = re.findall(r"compute_(\d+)", call([nvcc, "--list-gpu-arch"]))
-    number = re.fullmatch(r"(\d+)[af]?", arch)
-    if not number or number[1] not in supported:
+    if not re.fullmatch(r"\d+[af]?", arch) or capability(arch) not in supported:
         known = ", ".join(sorted(set(supported), key=int))
         raise BuildError(f"--arch {arch}: {nvcc} compiles for {known}")
+
+
+def capability(arch: str) -> str:
+    """Return an architecture's number: 90 of 90a."""
+    return arch.rstrip("af")
 
 
 def find_python(cache: Path) -> str:
@@ -248,6 +252,11 @@ def build_emulator(cache: Path, headers: Path) -> Path:
 # --- the project ---
 
 
+def check_checkout() -> None:
+    if not all((PROJECT / name).exists() for name in ("CMakeLists.txt", "csrc", "pyalexnet")):
+        raise BuildError(f"belongs into tests/ of a checkout of pyalexnet; {PROJECT} is none")
+
+
 def build_module(folder: Path, python: str, nvcc: str, target: str, arch: str = "") -> Path:
     """Return ``_host`` or ``_cuda``, built by the project's CMakeLists.txt."""
     ninja = find_tool(python, "ninja")
@@ -297,8 +306,8 @@ def lay_out(root: Path, modules: Sequence[Path]) -> Path:
         link(package / name, source / name)
     for module in modules:
         install_module(module, package)
-    for entry in package.iterdir():
-        if entry.name not in names | {module.name for module in modules}:
+    for entry in package.iterdir():  # what the checkout no longer has
+        if entry.is_symlink() and entry.name not in names:
             entry.unlink()
     return root
 
@@ -336,6 +345,7 @@ class Environment:
     """
 
     def __init__(self, cache: Path, arch: str) -> None:
+        check_checkout()
         with locked(cache):
             nvcc = find_nvcc()
             check_arch(nvcc, arch)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from building import BuildError, Environment, default_cache, say
+from building import BuildError, Environment, capability, default_cache, say
 
 CHECKS = ("init", "race", "streams", "sync")
 
@@ -68,7 +68,7 @@ def variables(args: argparse.Namespace) -> dict[str, str]:
         return path if path in (None, "", "-") else str(Path(path).absolute())  # type: ignore
 
     return {
-        "EMU_ARCH": re.match(r"\d+", args.arch)[0],  # type: ignore[index]
+        "EMU_ARCH": capability(args.arch),
         "EMU_CHECK": args.check,
         "EMU_ON_ERROR": "continue" if args.keep_going else "stop",
         "EMU_SEED": str(args.seed),
@@ -85,6 +85,21 @@ def variables(args: argparse.Namespace) -> dict[str, str]:
         "EMU_DUMP_MOST": args.dump_most,
         "EMU_EXECUTE": str(int(not args.no_execute)),
     }
+
+
+def inherited_stderr() -> str:
+    """Return a description of a copy of standard error that the command inherits.
+
+    The emulator reports errors there, as pytest redirects standard error during a test and an
+    error ends the process. File system and inode tell it from another file of the same number.
+    """
+    try:
+        copy = os.dup(2)
+    except OSError:
+        return ""  # it is closed
+    os.set_inheritable(copy, True)
+    status = os.fstat(copy)
+    return f"{copy}:{status.st_dev}:{status.st_ino}"
 
 
 def prepended(name: str, *folders: Path) -> dict[str, str]:
@@ -109,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.update(prepended("PYTHONPATH", built.package))
     os.environ.update(prepended("LD_LIBRARY_PATH", built.library.parent))
     os.environ["EMU_LIBRARY"] = os.environ["NVTX_INJECTION64_PATH"] = str(built.library)
+    os.environ["EMU_STDERR"] = inherited_stderr()
     os.environ["PYTHONPYCACHEPREFIX"] = str(built.package.parent / "pycache")
     if any(re.match("python", Path(a).name) and b == "-m" for a, b in pairwise(args.command)):
         os.environ["PYTHONSAFEPATH"] = "1"  # else `python -m` imports from the current folder first

@@ -19,11 +19,12 @@ inline float flush(float v) {
 }
 inline double flush(double v) { return v; }
 
-/// Rounding: 0 to nearest even, 1 toward zero, 2 down, 3 up.
+/// The processor's rounding modes by the numbers that they have here: 0 to nearest even, 1 toward zero, 2 down, 3 up.
+constexpr int kRoundingModes[] = {FE_TONEAREST, FE_TOWARDZERO, FE_DOWNWARD, FE_UPWARD};
+
 inline float round_double(double v, int rounding) {
   if (rounding == 0) return static_cast<float>(v);
-  static constexpr int modes[] = {FE_TONEAREST, FE_TOWARDZERO, FE_DOWNWARD, FE_UPWARD};
-  std::fesetround(modes[rounding]);
+  std::fesetround(kRoundingModes[rounding]);
   volatile double in = v;
   volatile float out = static_cast<float>(in);
   std::fesetround(FE_TONEAREST);

@@ -4,19 +4,29 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <regex>
-#include <stdexcept>
+
+#include "report.hpp"
 
 namespace emu {
 namespace {
 
 constexpr std::uint64_t kPage = 4096;
 
+std::regex kernel_pattern() {
+  try {
+    return std::regex(options().dump_kernel);
+  } catch (const std::regex_error&) {
+    give_up("--dump-kernel is '" + options().dump_kernel + "'; expected a regular expression");
+  }
+}
+
 /// Whether the options ask for this launch. Counts the launches whose kernel has a matching name.
 bool wanted(const std::string& name) {
-  static const std::regex pattern(options().dump_kernel);
+  static const std::regex pattern = kernel_pattern();
   static std::uint64_t matching = 0;
   if (options().dump.empty() || !std::regex_search(name, pattern)) return false;
   ++matching;
@@ -35,7 +45,7 @@ std::string short_name(const Program& program) {
 
 std::FILE* create(const std::string& path) {
   std::FILE* f = std::fopen(path.c_str(), "wb");
-  if (!f) throw std::runtime_error("cuda-emulator: cannot write " + path);
+  if (!f) give_up("cannot write " + path + ": " + std::strerror(errno));
   return f;
 }
 

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <stdexcept>
 
 #include "options.hpp"
+#include "report.hpp"
 
 namespace emu {
 namespace {
@@ -14,13 +14,14 @@ namespace {
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kGuard = 256;  // bytes between allocations: an access past the end of one does not reach the next
 
-/// Freed addresses are reused as late as possible: a device has this many times more addresses than memory.
+/// Freed addresses are reused as late as possible: a device has this many times more addresses than memory, if its range allows it.
 constexpr std::uint64_t kSpread = 16;
 
 /// Address space without memory behind it until it is touched.
 void* reserve(std::uint64_t bytes) {
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (p == MAP_FAILED) throw std::runtime_error("cuda-emulator: cannot reserve address space for a device");
+  if (p == MAP_FAILED)
+    give_up("cannot reserve " + std::to_string(bytes >> 30) + " GiB of address space for a device; a smaller EMU_MEMORY_MB needs less");
   return p;
 }
 
@@ -29,13 +30,16 @@ std::uint64_t footprint(std::uint64_t bytes) { return (bytes + 255) / 256 * 256 
 }  // namespace
 
 Device::Device(int i, std::uint64_t bytes)
-    : index(i), base(kDeviceBase + static_cast<std::uint64_t>(i) * kDeviceSpan), capacity(bytes), next_(base + kPage) {
-  const std::uint64_t span = kSpread * capacity;
-  memory = static_cast<std::uint8_t*>(reserve(span));
-  initialised = static_cast<std::uint8_t*>(reserve(span));
-  words = static_cast<GlobalWord*>(reserve(span / 4 * sizeof(GlobalWord)));
+    : index(i), base(kDeviceBase + static_cast<std::uint64_t>(i) * kDeviceSpan), capacity(bytes),
+      span_(std::min(kSpread * bytes, kDeviceSpan)), next_(base + kPage) {
+  if (bytes == 0 || bytes > kDeviceSpan / 2) give_up("EMU_MEMORY_MB is " + std::to_string(bytes >> 20) + "; expected 1 to 524288");
+  memory = static_cast<std::uint8_t*>(reserve(span_));
+  initialised = static_cast<std::uint8_t*>(reserve(span_));
+  words = static_cast<GlobalWord*>(reserve(span_ / 4 * sizeof(GlobalWord)));
   // Keeps the host's own memory out of the device's range.
-  mmap(reinterpret_cast<void*>(base), span, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+  void* const range = reinterpret_cast<void*>(base);
+  if (mmap(range, span_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) != range)
+    give_up("the addresses of device " + std::to_string(i) + ", from " + hex(base) + " on, are in use");
 }
 
 /// Takes freed addresses. Returns 0 if no freed range is large enough.
@@ -54,7 +58,7 @@ std::uint64_t Device::allocate(std::uint64_t bytes, const std::string& name) {
   if (bytes == 0 || bytes > capacity || used + bytes > capacity) return 0;
   const std::uint64_t size = footprint(bytes);
   std::uint64_t at = next_;
-  if (next_ + size <= base + kSpread * capacity)
+  if (next_ + size <= base + span_)
     next_ += size;
   else if ((at = reuse(size)) == 0)
     return 0;
@@ -63,7 +67,6 @@ std::uint64_t Device::allocate(std::uint64_t bytes, const std::string& name) {
   a.bytes = bytes;
   a.name = name;
   used += bytes;
-  peak = std::max(peak, used);
   std::memset(host(at), 0xff, bytes);  // NaN in every type
   std::memset(init_of(at), 0, bytes);
   return at;

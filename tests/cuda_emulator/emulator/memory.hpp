@@ -42,7 +42,7 @@ class Device {
   std::uint8_t* initialised = nullptr;  // one byte for each byte
   GlobalWord* words = nullptr;          // one for each four bytes
   std::uint32_t peers = 0;              // bit i: kernels on this device may access the memory of device i
-  std::uint64_t used = 0, peak = 0;
+  std::uint64_t used = 0;               // bytes
 
   /// Returns 0 if the memory is exhausted.
   std::uint64_t allocate(std::uint64_t bytes, const std::string& name = "");
@@ -61,7 +61,8 @@ class Device {
 
  private:
   std::uint64_t reuse(std::uint64_t size);
-  std::uint64_t next_;
+  const std::uint64_t span_;                          // addresses, from `base` on
+  std::uint64_t next_;                                // address that has never been used
   std::multimap<std::uint64_t, std::uint64_t> free_;  // begin by size
 };
 

@@ -13,7 +13,7 @@ struct Options {
 
   // Schedule
   std::uint64_t seed = 0;                                             // EMU_SEED
-  enum Schedule { kWhole, kRoundRobin, kRandom } schedule = kRandom;  // EMU_SCHEDULE
+  enum Schedule { kRandom, kRoundRobin, kWhole } schedule = kRandom;  // EMU_SCHEDULE
   bool late_streams = true;                                           // EMU_STREAMS: queued work runs when the host waits for it
   std::uint64_t watchdog = 0;                                         // EMU_WATCHDOG: instructions after which a warp hangs; 0: none
 

@@ -1,8 +1,10 @@
 #include "report.hpp"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 
 #include "options.hpp"
@@ -23,12 +25,29 @@ std::vector<std::function<void()>>& abort_hooks() {
   return *all;
 }
 
+/// The standard error that `run` was started with, or, in processes that have not inherited it, this process's. They differ where the
+/// program redirects its own, as pytest does during a test.
+int find_output() {
+  int number;
+  unsigned long long device, inode;
+  struct stat s;
+  const char* given = std::getenv("EMU_STDERR");
+  const bool inherited = given && std::sscanf(given, "%d:%llu:%llu", &number, &device, &inode) == 3 && fstat(number, &s) == 0 &&
+                         s.st_dev == device && s.st_ino == inode;
+  return inherited ? number : STDERR_FILENO;
+}
+void print(const std::string& text) {
+  static const int output = find_output();
+  std::fflush(stderr);
+  dprintf(output, "%s", text.c_str());
+}
+
 void add(const std::string& key, const std::string& message) {
   Error& e = errors()[key];
   if (e.count++ == 0) {
-    e.message = message;
-    std::fprintf(stderr, "cuda-emulator: ERROR: %s\n", message.c_str());
-    std::fflush(stderr);
+    const char* const test = std::getenv("PYTEST_CURRENT_TEST");  // set by pytest
+    e.message = message + (test ? std::string("\n  during ") + test : "");
+    print((test ? "\n" : "") + ("cuda-emulator: ERROR: " + e.message) + "\n");
   }
   if (options().keep_going) return;
   std::fflush(stdout);
@@ -81,14 +100,19 @@ void report(const Warp& w, const Op& op, int lane, const std::string& kind, cons
 
 void report(const std::string& kind, const std::string& what) { add(kind + "\n" + what, kind + ": " + what); }
 
+void give_up(const std::string& what) {
+  print("cuda-emulator: " + what + "\n");
+  _exit(kErrorStatus);
+}
+
 void before_abort(std::function<void()> f) { abort_hooks().push_back(std::move(f)); }
 
 std::uint64_t print_summary() {
   std::uint64_t total = 0;
   for (const auto& [key, e] : errors()) total += e.count;
   if (total == 0) return 0;
-  std::fprintf(stderr, "cuda-emulator: %llu errors at %zu places:\n", static_cast<unsigned long long>(total), errors().size());
-  for (const auto& [key, e] : errors()) std::fprintf(stderr, "  %llu x %s\n", static_cast<unsigned long long>(e.count), e.message.c_str());
+  print("cuda-emulator: " + std::to_string(total) + " errors at " + std::to_string(errors().size()) + " places:\n");
+  for (const auto& [key, e] : errors()) print("  " + std::to_string(e.count) + " x " + e.message + "\n");
   return total;
 }
 

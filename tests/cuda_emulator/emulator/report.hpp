@@ -15,6 +15,9 @@ void report(const Warp& w, const Op& op, int lane, const std::string& kind, cons
 /// Reports an error outside of a kernel.
 void report(const std::string& kind, const std::string& what);
 
+/// Ends the process because an option is wrong or the machine lacks something.
+[[noreturn]] void give_up(const std::string& what);
+
 /// Calls f before a report ends the process.
 void before_abort(std::function<void()> f);
 

@@ -77,6 +77,13 @@ const Add unordered_copy("bad_unordered_copy", "race between streams", [] {
   CHECK(cudaMemcpyAsync(y.p, x.p, sizeof(float) * 32, cudaMemcpyDefault, two.s));
   CHECK(cudaDeviceSynchronize());
 });
+const Add device_copy("bad_device_copy_does_not_wait", "race between streams", [] {
+  Stream other(cudaStreamNonBlocking);
+  Buffer<float> x(std::vector<float>(32)), y(32);
+  CHECK(cudaMemcpy(y.p, x.p, sizeof(float) * 32, cudaMemcpyDefault));
+  scale_kernel<<<1, 32, 0, other.s>>>(y.p, 2.0f);
+  CHECK(cudaStreamSynchronize(other.s));
+});
 const Add late("late_pinned_copies", [] {
   float* host;
   CHECK(cudaMallocHost(&host, 4));

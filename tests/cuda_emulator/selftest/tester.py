@@ -131,8 +131,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"cuda-emulator: {error}")
     environment = {name: value for name, value in os.environ.items() if name[:4] != "EMU_"}
     environment |= {
-        "EMU_ARCH": args.arch,
+        "EMU_ARCH": building.capability(args.arch),
         "EMU_LIBRARY": str(library),
+        "NVTX_INJECTION64_PATH": str(library),
         "LD_LIBRARY_PATH": str(library.parent),
     }
     failed = test_kernels(program, environment, args.names)

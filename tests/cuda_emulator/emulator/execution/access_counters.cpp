@@ -34,20 +34,17 @@ bool shares_wavefront(const std::uint64_t* a, Mask mask, Mask part) {
 }  // namespace
 
 void count_sectors(OpCount& c, Mask mask, const std::uint64_t* a, int bytes) {
-  std::uint64_t sectors[2 * kLanes];
+  // Aligned accesses of one size are the same or have no byte in common, and none crosses the border of a sector.
+  std::uint64_t distinct[kLanes];
   int n = 0;
-  std::uint64_t distinct_bytes = 0, last_begin = ~0ull;
-  for_lanes(mask, [&](int i) {
-    if (a[i] != last_begin) distinct_bytes += static_cast<std::uint64_t>(bytes);
-    last_begin = a[i];
-    for (std::uint64_t s = a[i] / 32; s <= (a[i] + static_cast<std::uint64_t>(bytes) - 1) / 32; ++s) {
-      if (n && sectors[n - 1] == s) continue;
-      if (std::find(sectors, sectors + n, s) == sectors + n) sectors[n++] = s;
-    }
-  });
+  for_lanes(mask, [&](int i) { distinct[n++] = a[i]; });
+  std::sort(distinct, distinct + n);
+  n = static_cast<int>(std::unique(distinct, distinct + n) - distinct);
+  int sectors = 0;
+  for (int i = 0; i < n; ++i) sectors += i == 0 || distinct[i] / 32 != distinct[i - 1] / 32;
   c.bytes += static_cast<std::uint64_t>(__builtin_popcount(mask) * bytes);
-  c.units += static_cast<std::uint64_t>(n);
-  c.ideal += (distinct_bytes + 31) / 32;
+  c.units += static_cast<std::uint64_t>(sectors);
+  c.ideal += static_cast<std::uint64_t>((n * bytes + 31) / 32);
 }
 
 void count_wavefronts(OpCount& c, Mask mask, const std::uint64_t* a, int bytes) {

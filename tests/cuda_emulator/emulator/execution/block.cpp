@@ -36,8 +36,7 @@ std::uint64_t special_value(const std::string& name, const Warp& w, int lane) {
   return 0;
 }
 void fill_specials(Warp& w) {
-  for (const auto& [name, ref] : w.block->launch->program->specials) {
-    const bool wide = name == "%gridid" || name == "%clock64" || name == "%globaltimer";
+  for (const auto& [name, ref, wide] : w.block->launch->program->specials) {
     for (int lane = 0; lane < kLanes; ++lane) {
       const std::uint64_t v = special_value(name, w, lane);
       if (wide)

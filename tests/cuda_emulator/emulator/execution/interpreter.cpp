@@ -159,7 +159,6 @@ bool control(Warp& w, const Op& op, Mask mask) {
 void run_warp(Warp& w, std::int64_t turn) {
   const Op* const ops = w.block->launch->program->ops.data();
   KernelCount* const count = w.block->launch->count;
-  w.executed += static_cast<std::uint64_t>(turn < 1 << 20 ? turn : 0);
   while (turn-- > 0) {
     Frame* top = &w.stack.back();
     while (top->mask == 0 || top->pc == top->reconverge) {
@@ -171,6 +170,7 @@ void run_warp(Warp& w, std::int64_t turn) {
       top = &w.stack.back();
     }
     const Op& op = ops[top->pc];
+    ++w.executed;
     Mask mask = top->mask;
     if (op.guard >= 0) {
       const Mask guard = *reinterpret_cast<const Mask*>(w.registers + op.guard);
@@ -217,7 +217,7 @@ void run_block(Block& b) {
     if (count == 0) return report_hang(b);
     switch (options().schedule) {
       case Options::kWhole:
-        run_warp(b.warps[ready[0]], 1ll << 60);
+        run_warp(b.warps[ready[0]], options().watchdog ? 1ll << 10 : 1ll << 60);
         break;
       case Options::kRoundRobin:
         for (int i = 0; i < count; ++i) run_warp(b.warps[ready[i]], 16);

@@ -3,6 +3,7 @@
 
 #include "execution/memory_access.hpp"
 #include "instructions/memory_modifiers.hpp"
+#include "instructions/operands.hpp"
 #include "instructions/tables.hpp"
 
 namespace emu {
@@ -99,13 +100,6 @@ void with_shape(Decoder& d, int bytes, int vector, F f) {
   }
 }
 
-/// The registers of an operand: one, or the elements of a vector.
-std::vector<Operand> elements(Decoder& d, const Operand& o, int vector) {
-  if (vector == 1) return {o};
-  if (o.kind != Operand::kVector || static_cast<int>(o.parts.size()) != vector) d.fail("expected a vector of " + std::to_string(vector));
-  return o.parts;
-}
-
 int take_vector(Decoder& d) { return d.take("v2") ? 2 : d.take("v4") ? 4 : d.take("v8") ? 8 : 1; }
 
 /// Decodes the address. Parameters of a call lie in local memory.
@@ -135,7 +129,7 @@ void decode_ld(Decoder& d) {
   const int vector = take_vector(d);
   const Type t = d.op.type = d.take_type();
   d.expect_operands(2);
-  for (const auto& element : elements(d, d.s.operands[0], vector)) d.write(element, t);
+  for (const auto& element : registers_of(d, d.s.operands[0], vector)) d.write(element, t);
   decode_address(d, d.s.operands[1]);
   d.op.cls = class_of(d.op.space, true);
   const bool sign = is_signed(t) && bytes_of(t) < 8, parameter = d.op.space == Space::kParam;
@@ -149,7 +143,7 @@ void decode_st(Decoder& d) {
   const Type t = d.op.type = d.take_type();
   d.expect_operands(2);
   decode_address(d, d.s.operands[0]);
-  for (const auto& element : elements(d, d.s.operands[1], vector)) d.read(element, t);
+  for (const auto& element : registers_of(d, d.s.operands[1], vector)) d.read(element, t);
   d.op.cls = class_of(d.op.space, false);
   with_shape(d, bytes_of(t), vector, [&](auto bytes, auto n) { d.op.run = store<bytes, n>; });
 }

@@ -123,15 +123,6 @@ int shape_of(Decoder& d, int depth, Type element, Type accumulator) {
   d.fail("these types are not emulated with this shape");
 }
 
-/// The registers of an operand: one, or the elements of a vector.
-std::vector<Operand> registers_of(Decoder& d, std::size_t operand, int count) {
-  const Operand& o = d.s.operands[operand];
-  const std::vector<Operand> parts = o.kind == Operand::kVector ? o.parts : std::vector<Operand>{o};
-  if (static_cast<int>(parts.size()) != count)
-    d.fail("operand " + std::to_string(operand) + " has " + std::to_string(parts.size()) + " registers, not " + std::to_string(count));
-  return parts;
-}
-
 void decode_mma(Decoder& d) {
   d.take("sync");
   if (!d.take("aligned")) d.fail("without .aligned is not known");
@@ -145,10 +136,10 @@ void decode_mma(Decoder& d) {
   const Shape& s = kShapes[d.op.variant];
   const int accumulators = accumulator == Type::kF16 ? 2 : 4;
   d.expect_operands(4);
-  for (const auto& part : registers_of(d, 0, accumulators)) d.write(part, Type::kB32);
-  for (const auto& part : registers_of(d, 1, s.a_registers)) d.read(part, Type::kB32);
-  for (const auto& part : registers_of(d, 2, s.b_registers)) d.read(part, Type::kB32);
-  for (const auto& part : registers_of(d, 3, accumulators)) d.read(part, Type::kB32);
+  for (const auto& part : registers_of(d, d.s.operands[0], accumulators)) d.write(part, Type::kB32);
+  for (const auto& part : registers_of(d, d.s.operands[1], s.a_registers)) d.read(part, Type::kB32);
+  for (const auto& part : registers_of(d, d.s.operands[2], s.b_registers)) d.read(part, Type::kB32);
+  for (const auto& part : registers_of(d, d.s.operands[3], accumulators)) d.read(part, Type::kB32);
   d.op.flags = accumulators == 2;
   d.op.cls = Class::kMatrix;
   d.op.run = accumulator != Type::kS32 ? mma : element == Type::kS8 ? mma_integer<std::int8_t> : mma_integer<std::uint8_t>;
@@ -223,7 +214,7 @@ int take_matrices(Decoder& d) {
 }
 void decode_ldmatrix(Decoder& d) {
   const int count = take_matrices(d);
-  for (const auto& part : registers_of(d, 0, count)) d.write(part, Type::kB32);
+  for (const auto& part : registers_of(d, d.s.operands[0], count)) d.write(part, Type::kB32);
   d.address(d.s.operands[1]);
   d.op.cls = Class::kSharedLoad;
   d.op.run = ldmatrix;
@@ -231,7 +222,7 @@ void decode_ldmatrix(Decoder& d) {
 void decode_stmatrix(Decoder& d) {
   const int count = take_matrices(d);
   d.address(d.s.operands[0]);
-  for (const auto& part : registers_of(d, 1, count)) d.read(part, Type::kB32);
+  for (const auto& part : registers_of(d, d.s.operands[1], count)) d.read(part, Type::kB32);
   d.op.cls = Class::kSharedStore;
   d.op.run = stmatrix;
 }

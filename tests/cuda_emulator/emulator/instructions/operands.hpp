@@ -4,7 +4,9 @@
 #include <cfenv>
 #include <cstring>
 #include <initializer_list>
+#include <string>
 #include <type_traits>
+#include <vector>
 
 #include "execution/interpreter.hpp"
 #include "floats.hpp"
@@ -102,11 +104,16 @@ inline void operands(Decoder& d, Type written, std::initializer_list<Type> read)
   for (Type t : read) d.read(d.s.operands[i++], t);
 }
 
-/// Rounding modifier: 0 .rn, 1 .rz, 2 .rm, 3 .rp; -1: none.
-inline int take_rounding(Decoder& d) { return d.take_one({"rn", "rz", "rm", "rp"}); }
+/// The registers of an operand: one, or the elements of a vector.
+inline std::vector<Operand> registers_of(Decoder& d, const Operand& o, int count) {
+  const std::vector<Operand> parts = o.kind == Operand::kVector ? o.parts : std::vector<Operand>{o};
+  if (static_cast<int>(parts.size()) != count)
+    d.fail("has an operand of " + std::to_string(parts.size()) + " registers, not " + std::to_string(count));
+  return parts;
+}
 
-/// The processor's rounding modes in this order.
-constexpr int kRoundingModes[] = {FE_TONEAREST, FE_TOWARDZERO, FE_DOWNWARD, FE_UPWARD};
+/// Rounding modifier, as an index of kRoundingModes: 0 .rn, 1 .rz, 2 .rm, 3 .rp; -1: none.
+inline int take_rounding(Decoder& d) { return d.take_one({"rn", "rz", "rm", "rp"}); }
 
 /// Calls f with a value of the C++ type of an integer type.
 template <class F>

@@ -180,7 +180,6 @@ class Parser {
     v.name = word();
     if (v.align == 0) v.align = size_of_type(v.type);
     while (accept("[")) {
-      v.is_array = true;
       if (is("]"))
         v.count = 0;
       else
@@ -237,7 +236,7 @@ class Parser {
 
   void top_level() {
     if (accept(".version")) {
-      module_.version = next().text;
+      next();
     } else if (accept(".target")) {
       module_.target = word();
       while (accept(",")) word();
@@ -290,7 +289,6 @@ class Parser {
 
   void function() {
     Function f;
-    f.line = peek().line;
     f.is_entry = next().text == ".entry";
     if (!f.is_entry && is("(")) parameters(f.results);
     f.name = word();
@@ -299,9 +297,7 @@ class Parser {
       if (accept(".maxntid") || accept(".reqntid")) {
         f.max_threads = static_cast<int>(integer());
         while (accept(",")) f.max_threads *= static_cast<int>(integer());
-      } else if (accept(".minnctapersm")) {
-        f.min_blocks = static_cast<int>(integer());
-      } else if (accept(".maxnreg") || accept(".maxclusterrank")) {
+      } else if (accept(".minnctapersm") || accept(".maxnreg") || accept(".maxclusterrank")) {
         integer();
       } else if (accept(".reqnctapercluster")) {
         integer();

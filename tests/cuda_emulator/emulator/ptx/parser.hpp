@@ -48,7 +48,7 @@ struct Variable {
   std::string space;  // "param", "shared", "local", "global", "const"
   std::string type;   // "b8", "f32", ...
   std::int64_t align = 0, count = 1, bytes = 0;
-  bool is_extern = false, is_array = false;
+  bool is_extern = false;
   std::vector<std::uint8_t> data;  // initial value; empty: none
   struct Patch {
     std::int64_t at;
@@ -65,12 +65,10 @@ struct Function {
   std::map<std::string, std::string> registers;          // type by name
   std::vector<Statement> body;
   int max_threads = 0;  // product of .maxntid or .reqntid; 0: none
-  int min_blocks = 0;   // .minnctapersm
-  int line = 0;
 };
 
 struct Module {
-  std::string version, target;
+  std::string target;  // "sm_90"
   std::map<std::string, Function> functions;
   std::vector<Variable> variables;
   std::map<int, std::string> files;

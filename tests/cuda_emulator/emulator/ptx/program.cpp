@@ -187,9 +187,10 @@ class Builder {
     for_operands([&](const Operand& o) {
       if (o.kind != Operand::kRegister || registers_.count(o.name)) return;
       if (!is_known_special(o.name)) throw ParseError("special register '" + o.name + "' is not emulated");
-      const std::uint32_t number = add_register(o.name, is_wide_special(o.name) ? RegisterClass::k64 : RegisterClass::k32);
+      const bool wide = is_wide_special(o.name);
+      const std::uint32_t number = add_register(o.name, wide ? RegisterClass::k64 : RegisterClass::k32);
       permanent_.insert(number);
-      p_.specials.push_back({o.name, static_cast<Ref>(number) << 1});
+      p_.specials.push_back({o.name, static_cast<Ref>(number) << 1, wide});
     });
   }
 

@@ -107,13 +107,20 @@ struct Op {
   Space space = Space::kGeneric;
   Type type = Type::kNone, from = Type::kNone;
   std::uint8_t writes = 0, reads = 0;
-  std::uint8_t bytes = 0, vector = 1;   // memory: size of an element, number of elements
+  std::uint8_t bytes = 0;               // cp.async: size of a copy; mov: size of a vector's element
   std::uint8_t variant = 0, flags = 0;  // meaning depends on the handler
   std::uint64_t wide = 0;               // bit i: operand i is a 64-bit row
   std::uint32_t first_ref = 0;          // index of o in Program::refs
 };
 
 enum class RegisterClass : std::uint8_t { kPredicate, k32, k64 };
+
+/// A register such as %tid.x, filled when a warp starts.
+struct SpecialRegister {
+  std::string name;
+  Ref ref;
+  bool wide;  // a 64-bit row
+};
 
 struct Program {
   std::string name;          // mangled
@@ -132,7 +139,7 @@ struct Program {
   std::vector<std::pair<std::uint32_t, std::uint32_t>> parameters;  // offset, size
   int max_threads = 0;                                              // of __launch_bounds__; 0: none
   int arch = 0;                                                     // of the PTX
-  std::vector<std::pair<std::string, Ref>> specials;                // special registers, filled when a warp starts
+  std::vector<SpecialRegister> specials;
 };
 
 /// Addresses of the module's .global and .const variables on a device.

@@ -131,7 +131,7 @@ class Allocator {
       if (!is_constant(ref)) ref = place_[ref >> 1];
     for (auto& op : p_.ops)
       if (has_guard_register(op)) op.guard = static_cast<std::int32_t>(place_[static_cast<Ref>(op.guard) >> 1]);
-    for (auto& [name, ref] : p_.specials) ref = place_[ref >> 1];
+    for (auto& special : p_.specials) special.ref = place_[special.ref >> 1];
   }
 
   Program& p_;

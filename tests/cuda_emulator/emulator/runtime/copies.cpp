@@ -107,8 +107,9 @@ cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaStream_t str
     return fail(cudaErrorInvalidResourceHandle);
   }
   if (const cudaError_t e = wait ? check_wait(s) : check_use(s)) return fail(e);
-  // Pageable memory is read before the call returns, and written before it returns (CUDA Runtime API, "API synchronization behavior").
-  // Pinned memory is read and written when the copy runs; so is pageable memory in a graph.
+  // CUDA Runtime API, "API synchronization behavior": pageable memory is read before the call returns, and written before it returns.
+  // Pinned memory is read and written when the copy runs; so is pageable memory in a graph. The host does not wait for a copy within
+  // device memory.
   const bool pageable_source = !is_device_address(from) && !is_pinned(from, bytes);
   const bool pageable_target = !is_device_address(to) && !is_pinned(to, bytes);
   std::shared_ptr<std::vector<std::uint8_t>> staged;
@@ -120,7 +121,8 @@ cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaStream_t str
     copy_now(work, to, from, bytes, staged.get());
     return true;
   });
-  if ((wait || pageable_target) && !s->capture) wait_on_host(mark_of(s));
+  const bool within_devices = is_device_address(from) && is_device_address(to);
+  if (((wait && !within_devices) || pageable_target) && !s->capture) wait_on_host(mark_of(s));
   return cudaSuccess;
 }
 

@@ -108,9 +108,9 @@ void __cudaRegisterFunction(void** binary, const char* host, char*, const char* 
   k->name = name;
   kernels()[host] = std::move(k);
 }
-void __cudaRegisterVar(void** binary, char* host, char*, const char* name, int, std::size_t size, int, int) {
+void __cudaRegisterVar(void** binary, char* host, char*, const char* name, int, std::size_t, int, int) {
   Lock lock;
-  reinterpret_cast<Binary*>(binary)->variables[host] = {name, size};
+  reinterpret_cast<Binary*>(binary)->variables[host] = name;
 }
 cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* host) {
   Lock lock;
@@ -126,7 +126,7 @@ cudaError_t cudaGetSymbolAddress(void** p, const void* symbol) {
     const auto found = b->variables.find(symbol);
     if (found == b->variables.end()) continue;
     load(*b, current_device);
-    *p = reinterpret_cast<void*>(b->addresses[current_device].at(found->second.name));
+    *p = reinterpret_cast<void*>(b->addresses[current_device].at(found->second));
     return cudaSuccess;
   }
   return fail(cudaErrorInvalidSymbol);

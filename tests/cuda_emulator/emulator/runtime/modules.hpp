@@ -11,18 +11,13 @@
 
 namespace emu {
 
-struct HostVariable {
-  std::string name;
-  std::size_t size;
-};
-
 /// The device code of one file that nvcc compiled.
 struct Binary {
   std::vector<PtxImage> images;
   std::unique_ptr<Module> module;  // null until a kernel is launched
   int arch = 0;
-  std::map<int, Addresses> addresses;  // by device
-  std::map<const void*, HostVariable> variables;
+  std::map<int, Addresses> addresses;            // by device
+  std::map<const void*, std::string> variables;  // names by the host's address
 };
 
 struct Kernel {
