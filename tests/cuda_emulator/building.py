@@ -123,14 +123,14 @@ def digest(*parts: object) -> str:
 
 
 def find_nvcc() -> str:
-    candidates = [os.environ.get("CUDACXX"), "nvcc", "/usr/local/cuda/bin/nvcc"]
-    for home in ("CUDA_HOME", "CUDA_PATH"):
-        if os.environ.get(home):
-            candidates.insert(1, f"{os.environ[home]}/bin/nvcc")
-    for candidate in candidates:
-        found = shutil.which(candidate) if candidate else None
-        if found:
+    chosen = os.environ.get("CUDACXX")
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    candidates = [f"{home}/bin/nvcc" for home in homes] + ["nvcc", "/usr/local/cuda/bin/nvcc"]
+    for candidate in [chosen] if chosen else candidates:
+        if found := shutil.which(candidate):
             return found
+    if chosen:
+        raise BuildError(f"CUDACXX names {chosen}, which is no program")
     raise BuildError("needs nvcc, of the CUDA toolkit: on PATH, in CUDACXX or in CUDA_HOME/bin")
 
 
@@ -346,9 +346,9 @@ class Environment:
 
     def __init__(self, cache: Path, arch: str) -> None:
         check_checkout()
+        nvcc = find_nvcc()
+        check_arch(nvcc, arch)
         with locked(cache):
-            nvcc = find_nvcc()
-            check_arch(nvcc, arch)
             self.library = build_emulator(cache, find_headers(nvcc))
             self.python = find_python(cache)
             folder = cache / digest(PROJECT, self.python, nvcc)

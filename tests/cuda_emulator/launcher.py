@@ -31,9 +31,18 @@ def checks(text: str) -> str:
     return text
 
 
+def numbers(text: str) -> str:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected numbers, as in 1,5")
+    return text
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="run",
+        usage="run [option ...] -- command ...",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--arch", default="90", help="75, 80, 90, ...: PTX and compute capability (default: 90)")
@@ -49,15 +58,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--perturb", action="store_true", help="approximate functions are off by their bound")
     add("--dump-launches", metavar="DIR", help="write launches with the memory before and after")
     add("--dump-kernel", metavar="REGEX", default="", help="only of kernels with such a name")
-    add("--dump-at", metavar="N,...", default="", help="only these of the launches, from 1 on")
-    add("--dump-most", metavar="BYTES", default="", help="no contents of larger allocations")
+    add("--dump-at", metavar="N,...", type=numbers, help="only these of the launches, from 1")
+    add("--dump-most", metavar="BYTES", type=int, help="no contents of larger allocations")
     add("--no-execute", action="store_true", help="kernels do nothing")
-    add("command", nargs=argparse.REMAINDER)
+    add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.command[:1] == ["--"]:
         del args.command[0]
     if not 0 <= args.devices <= 16:
         parser.error(f"argument --devices: {args.devices}; expected 0 to 16")
+    if args.stats not in (None, "-") and not Path(args.stats).absolute().parent.is_dir():
+        parser.error(f"argument --stats: {args.stats}: there is no such folder")
     return args
 
 
@@ -81,8 +92,8 @@ def variables(args: argparse.Namespace) -> dict[str, str]:
         "EMU_PERTURB": str(int(args.perturb)),
         "EMU_DUMP": absolute(args.dump_launches) or "",
         "EMU_DUMP_KERNEL": args.dump_kernel,
-        "EMU_DUMP_AT": args.dump_at,
-        "EMU_DUMP_MOST": args.dump_most,
+        "EMU_DUMP_AT": args.dump_at or "",
+        "EMU_DUMP_MOST": "" if args.dump_most is None else str(args.dump_most),
         "EMU_EXECUTE": str(int(not args.no_execute)),
     }
 
@@ -112,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse(arguments)
     try:
         built = Environment(default_cache(), args.arch)
-    except BuildError as error:
+    except (BuildError, OSError) as error:
         sys.exit(f"cuda-emulator: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

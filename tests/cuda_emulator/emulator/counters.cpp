@@ -3,8 +3,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -206,21 +208,22 @@ KernelCount* counters_of(const Launch& launch) {
   return k.get();
 }
 
-void write_counters() {
-  if (options().stats.empty() || kernels().empty()) return;
+bool write_counters() {
+  if (options().stats.empty() || kernels().empty()) return true;
   std::string path = options().stats;
   const std::size_t at = path.find("%p");
   if (at != std::string::npos) path.replace(at, 2, std::to_string(getpid()));
   std::FILE* f = path == "-" ? stderr : std::fopen(path.c_str(), "w");
   if (!f) {
-    std::fprintf(stderr, "cuda-emulator: cannot write the counters to %s\n", path.c_str());
-    return;
+    std::fprintf(stderr, "cuda-emulator: cannot write the counters to %s: %s\n", path.c_str(), std::strerror(errno));
+    return false;
   }
   if (path.size() > 5 && path.compare(path.size() - 5, 5, ".json") == 0)
     Output(f).json();
   else
     Output(f).table();
   if (f != stderr) std::fclose(f);
+  return true;
 }
 
 }  // namespace emu

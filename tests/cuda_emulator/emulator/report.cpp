@@ -111,7 +111,8 @@ std::uint64_t print_summary() {
   std::uint64_t total = 0;
   for (const auto& [key, e] : errors()) total += e.count;
   if (total == 0) return 0;
-  print("cuda-emulator: " + std::to_string(total) + " errors at " + std::to_string(errors().size()) + " places:\n");
+  const auto number = [](std::uint64_t n, const char* what) { return std::to_string(n) + " " + what + (n == 1 ? "" : "s"); };
+  print("cuda-emulator: " + number(total, "error") + " at " + number(errors().size(), "place") + ":\n");
   for (const auto& [key, e] : errors()) print("  " + std::to_string(e.count) + " x " + e.message + "\n");
   return total;
 }

@@ -35,7 +35,7 @@ void copies() {
   const int pieces = 5;
   Buffer<float> x(filled<float>(256 * pieces, [](auto i) { return i; })), y(256 * pieces);
   copy_kernel<kWait><<<1, 64>>>(y.p, x.p, pieces);
-  sync();
+  synchronize();
   const auto v = y.get();
   for (int i = 0; i < 256 * pieces; ++i) EXPECT(v[i] == i / 256 * 256 + 255 - i % 256);
 }
@@ -54,7 +54,7 @@ __global__ void ragged_copy_kernel(float* y, const float* x) {
 void ragged_copies() {
   Buffer<float> x(filled<float>(128, [](auto i) { return i + 1; })), y(128);
   ragged_copy_kernel<<<1, 32>>>(y.p, x.p);
-  sync();
+  synchronize();
   const auto v = y.get();
   for (int i = 0; i < 128; ++i) EXPECT(v[i] == (i % 4 < i / 4 % 5 ? i + 1 : 0));
 }

@@ -31,19 +31,19 @@ template <class K>
 void run(K kernel, int threads) {
   Buffer<int> y(64);
   kernel<<<1, threads>>>(y.p);
-  sync();
+  synchronize();
 }
 const Add barrier("bad_missing_barrier", "race in shared memory|uninitialised shared memory", [] { run(race_kernel, 64); });
 const Add syncwarp("bad_missing_syncwarp", "race in shared memory", [] { run(warp_race_kernel, 32); });
 const Add shared_bounds("bad_shared_out_of_bounds", "out of bounds", [] {
   Buffer<float> y(32);
   shared_bounds_kernel<<<1, 32>>>(y.p, 1);
-  sync();
+  synchronize();
 });
 const Add unwritten_shared("bad_uninitialised_shared", "uninitialised shared memory", [] {
   Buffer<float> y(32);
   unwritten_kernel<<<1, 32>>>(y.p);
-  sync();
+  synchronize();
 });
 
 // --- global memory ---
@@ -54,7 +54,7 @@ __global__ void vector_kernel(float* y, int at) { *reinterpret_cast<float4*>(y +
 const Add bounds("bad_out_of_bounds", "out of bounds", [] {
   Buffer<float> x(100);
   write_kernel<<<1, 32>>>(x.p, 90);
-  sync();
+  synchronize();
 });
 const Add freed("bad_use_after_free", "use after free", [] {
   Buffer<float> y(32);
@@ -64,17 +64,17 @@ const Add freed("bad_use_after_free", "use after free", [] {
     p = x.p;
   }
   read_kernel<<<1, 32>>>(y.p, p);
-  sync();
+  synchronize();
 });
 const Add unwritten("bad_uninitialised", "uninitialised memory", [] {
   Buffer<float> y(32), x(32);
   read_kernel<<<1, 32>>>(y.p, x.p);
-  sync();
+  synchronize();
 });
 const Add misaligned("bad_misaligned", "misaligned address", [] {
   Buffer<float> y(32);
   vector_kernel<<<1, 1>>>(y.p, 2);
-  sync();
+  synchronize();
 });
 
 // --- blocks ---
@@ -87,12 +87,12 @@ __global__ void blocks_read_kernel(int* y, int* x) {
 const Add blocks_write("bad_blocks_write", "race between blocks", [] {
   Buffer<int> x(32);
   blocks_kernel<<<2, 32>>>(x.p);
-  sync();
+  synchronize();
 });
 const Add blocks_read("bad_blocks_read", "race between blocks", [] {
   Buffer<int> x(std::vector<int>(128)), y(128);
   blocks_read_kernel<<<4, 32>>>(y.p, x.p);
-  sync();
+  synchronize();
 });
 
 // --- barriers ---
@@ -118,6 +118,15 @@ const Add divergent("bad_divergent_barrier", "barrier divergence", [] { run(dive
 const Add lonely("bad_lonely_barrier", "barrier divergence", [] { run(lonely_barrier_kernel, 64); });
 const Add absent("bad_absent_lane", "warp divergence", [] { run(absent_lane_kernel, 32); });
 
+// --- hangs ---
+
+__global__ void endless_kernel(int* y) {
+  y[threadIdx.x] = 0;
+  while (static_cast<volatile int*>(y)[threadIdx.x] == 0) {
+  }
+}
+const Add endless("bad_endless", "hang", [] { run(endless_kernel, 32); });  // tester.py sets EMU_WATCHDOG
+
 // --- launches ---
 
 __global__ void __launch_bounds__(64) bounded_kernel(int*) {}
@@ -138,7 +147,7 @@ const Add limits("refused_launches", [] {
   EXPECT_ERROR(cudaGetLastError(), cudaErrorInvalidValue);
   CHECK(cudaFuncSetAttribute(bounded_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 50 * 1024));
   bounded_kernel<<<1, 64, 50 * 1024>>>(y.p);
-  sync();
+  synchronize();
   CHECK(cudaSetDevice(1));
   cudaStream_t other;
   CHECK(cudaStreamCreate(&other));

@@ -57,7 +57,7 @@ std::vector<T> filled(std::size_t n, F f) {
   return v;
 }
 
-inline void sync() {
+inline void synchronize() {
   CHECK(cudaGetLastError());
   CHECK(cudaDeviceSynchronize());
 }

@@ -64,7 +64,7 @@ void check() {
   Buffer<T> d(a.size()), da(a), db(b), dc(c);
   const int n = static_cast<int>(a.size());
   apply_kernel<I, T><<<(n + 127) / 128, 128>>>(d.p, da.p, db.p, dc.p, n);
-  sync();
+  synchronize();
   const auto result = d.get();
   for (int i = 0; i < n; ++i) {
     const T expected = I::expected(a[i], b[i], c[i]);

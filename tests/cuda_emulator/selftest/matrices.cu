@@ -42,7 +42,7 @@ void halves() {
   Buffer<H> a(filled<H>(256, [&](auto i) { return H(na[i]); })), b(filled<H>(128, [&](auto i) { return H(nb[i]); }));
   Buffer<float> c(128);
   half_kernel<H><<<1, 32>>>(c.p, a.p, b.p);
-  sync();
+  synchronize();
   const auto v = c.get();
   for (int m = 0; m < 16; ++m)
     for (int n = 0; n < 8; ++n) {
@@ -83,7 +83,7 @@ void tf32() {
   const auto nb = filled<float>(8 * kDepth, [](auto i) { return static_cast<int>(i * 13 % 29) - 14; });
   Buffer<float> a(na), b(nb), c(128);
   tf32_kernel<kDepth><<<1, 32>>>(c.p, a.p, b.p);
-  sync();
+  synchronize();
   const auto v = c.get();
   for (int m = 0; m < 16; ++m)
     for (int n = 0; n < 8; ++n) {
@@ -124,7 +124,7 @@ const Add s8("sm80_mma_s8", [] {
   Buffer<signed char> db(filled<signed char>(256, [&](auto i) { return b(static_cast<int>(i % 32), static_cast<int>(i / 32)); }));
   Buffer<int> c(128);
   bytes_kernel<<<1, 32>>>(c.p, reinterpret_cast<const unsigned*>(da.p), reinterpret_cast<const unsigned*>(db.p));
-  sync();
+  synchronize();
   const auto v = c.get();
   for (int i = 0; i < 128; ++i) EXPECT(v[i] == product(32, i / 8, i % 8, a, b) + 1);
 });
@@ -149,7 +149,7 @@ const Add half_sums("mma_f16_accumulators", [] {
   Buffer<__half> db(filled<__half>(64, [&](auto i) { return __float2half(b(static_cast<int>(i / 8), static_cast<int>(i % 8))); }));
   Buffer<__half> c(128);
   half_sum_kernel<<<1, 32>>>(c.p, da.p, db.p);
-  sync();
+  synchronize();
   const auto v = c.get();
   for (int i = 0; i < 128; ++i) EXPECT(__half2float(v[i]) == product(8, i / 8, i % 8, a, b) + 1);
 });
@@ -171,7 +171,7 @@ __global__ void transpose_kernel(unsigned short* y, const unsigned short* x) {
 const Add transposes("sm90_matrices", [] {
   Buffer<unsigned short> y(64), x(filled<unsigned short>(64, [](auto i) { return 1000 + i; }));
   transpose_kernel<<<1, 32>>>(y.p, x.p);
-  sync();
+  synchronize();
   const auto v = y.get();
   for (int i = 0; i < 64; ++i) EXPECT(v[i] == 1000 + i % 8 * 8 + i / 8);
 });

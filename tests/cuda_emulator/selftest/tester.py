@@ -1,4 +1,4 @@
-"""Tests the emulator by kernels, and CuPy's stand-in by pytest.
+"""Tests the emulator by kernels; CuPy's stand-in and the options by pytest.
 
     tests/cuda_emulator/selftest/run [--arch 75|80|90] [NAME ...]
 
@@ -25,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 SEEDS = 3
 ERROR_STATUS = 86
 TIMEOUT = 60  # seconds of a test
+WATCHDOG = 1_000_000  # instructions after which a warp hangs
 
 
 def build(cache: Path, nvcc: str, arch: str) -> Path:
@@ -98,8 +99,8 @@ def test_kernels(program: Path, environment: dict[str, str], names: Sequence[str
     return failed
 
 
-def test_stand_in(python: str, environment: dict[str, str]) -> int:
-    """Run the tests of CuPy's stand-in; return pytest's status."""
+def test_python(python: str, environment: dict[str, str]) -> int:
+    """Run the tests of CuPy's stand-in and of the options; return pytest's status."""
     environment = environment | {"PYTHONPATH": str(HERE.parent), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
     command += [
@@ -107,6 +108,7 @@ def test_stand_in(python: str, environment: dict[str, str]) -> int:
         f"--rootdir={HERE}",
         "--import-mode=importlib",
         str(HERE / "stand_in.py"),
+        str(HERE / "options.py"),
     ]
     return subprocess.run(command, env=environment, check=False).returncode
 
@@ -121,23 +123,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     begin = time.monotonic()
     cache = building.default_cache()
     try:
+        nvcc = building.find_nvcc()
+        building.check_arch(nvcc, args.arch)
         with building.locked(cache):
-            nvcc = building.find_nvcc()
-            building.check_arch(nvcc, args.arch)
             library = building.build_emulator(cache, building.find_headers(nvcc))
             program = build(cache, nvcc, args.arch)
             python = building.find_python(cache)
-    except BuildError as error:
+    except (BuildError, OSError) as error:
         sys.exit(f"cuda-emulator: {error}")
     environment = {name: value for name, value in os.environ.items() if name[:4] != "EMU_"}
     environment |= {
         "EMU_ARCH": building.capability(args.arch),
         "EMU_LIBRARY": str(library),
+        "EMU_WATCHDOG": str(WATCHDOG),
         "NVTX_INJECTION64_PATH": str(library),
         "LD_LIBRARY_PATH": str(library.parent),
     }
     failed = test_kernels(program, environment, args.names)
     if not args.names:
-        failed += test_stand_in(python, environment)
+        failed += test_python(python, environment | {"EMU_SELFTEST": str(program)})
     print(f"{time.monotonic() - begin:.0f} s")
     sys.exit(failed > 0)

@@ -11,7 +11,7 @@ void vector_add() {
   const int n = 1000;
   Buffer<float> y(n), a(filled<float>(n, [](auto i) { return i; })), b(filled<float>(n, [](auto i) { return 2 * i; }));
   add_kernel<<<4, 256>>>(y.p, a.p, b.p, n);
-  sync();
+  synchronize();
   const auto out = y.get();
   for (int i = 0; i < n; ++i) EXPECT(out[i] == 3.0f * i);
 }
@@ -36,7 +36,7 @@ __global__ void shuffle_kernel(int* out) {
 void shuffles() {
   Buffer<int> out(192);
   shuffle_kernel<<<1, 32>>>(out.p);
-  sync();
+  synchronize();
   const auto v = out.get();
   for (int i = 0; i < 32; ++i) {
     EXPECT(v[i] == 496);
@@ -65,7 +65,7 @@ __global__ void exchange_kernel(unsigned* out) {
 const Add exchanges("sm90_exchanges", [] {
   Buffer<unsigned> out(128);
   exchange_kernel<<<1, 32>>>(out.p);
-  sync();
+  synchronize();
   const auto v = out.get();
   for (unsigned lane = 0; lane < 32; ++lane) {
     unsigned same = 0;
@@ -138,7 +138,7 @@ int diverge_expected(int t) {
 void divergence() {
   Buffer<int> out(128);
   diverge_kernel<<<1, 64>>>(out.p);
-  sync();
+  synchronize();
   const auto v = out.get();
   for (int t = 0; t < 64; ++t) {
     EXPECT(v[t] == diverge_expected(t) + 32);
@@ -170,7 +170,7 @@ void atomics() {
   Buffer<float> sum(std::vector<float>{0.0f});
   Buffer<unsigned long long> wide(std::vector<unsigned long long>{0});
   atomic_kernel<<<4, 96>>>(counters.p, sum.p, wide.p, order.p);
-  sync();
+  synchronize();
   const auto v = counters.get();
   EXPECT(v[0] == 384 && v[1] == 98 && v[2] == -95 && v[3] == 384 && v[5] == 768);
   EXPECT(sum.get()[0] == 192.0f && wide.get()[0] == 384ull << 33);
@@ -190,7 +190,7 @@ __global__ void more_atomics_kernel(unsigned* out) {
 const Add more_atomics("more_atomics", [] {
   Buffer<unsigned> out(std::vector<unsigned>{~0u, 0, 0, 0, 0, 100, 8, 0});
   more_atomics_kernel<<<1, 32>>>(out.p);
-  sync();
+  synchronize();
   // 32 increments modulo 10; 32 decrements modulo 10
   EXPECT((out.get() == std::vector<unsigned>{0, ~0u, 0, 2, 8, 3, 5, 8}));
 });
@@ -212,7 +212,7 @@ void move() {
   const auto bytes = filled<unsigned char>(32 * sizeof(T), [](auto i) { return 7 * i + 1; });
   Buffer<unsigned char> x(bytes), y(32 * sizeof(T));
   move_kernel<T><<<1, 32>>>(reinterpret_cast<T*>(y.p), reinterpret_cast<const T*>(x.p));
-  sync();
+  synchronize();
   const auto v = y.get();
   for (std::size_t i = 0; i < v.size(); ++i) EXPECT(v[i] == bytes[(i + sizeof(T)) % v.size()]);
 }
@@ -232,7 +232,7 @@ const Add extensions("extensions", [] {
   Buffer<signed char> bytes(std::vector<signed char>{-3});
   Buffer<short> halves(std::vector<short>{-300});
   extend_kernel<<<1, 1>>>(out.p, bytes.p, halves.p);
-  sync();
+  synchronize();
   EXPECT((out.get() == std::vector<int>{-3, 253, -300, 65236}));
 });
 
@@ -246,7 +246,7 @@ __global__ void variable_kernel(float* y) {
 const Add variables("variables", [] {
   Buffer<float> y(32);
   variable_kernel<<<1, 32>>>(y.p);
-  sync();
+  synchronize();
   const auto v = y.get();
   for (int t = 0; t < 32; ++t)
     for (int i = 0; i < 8; ++i)

@@ -18,8 +18,8 @@ void end_of_process() {
   Lock lock;
   finish_all_streams();  // work that the host has not waited for
   leave_communicators();
-  write_counters();
-  if (print_summary()) {
+  const bool written = write_counters();
+  if (print_summary() || !written) {
     std::fflush(nullptr);
     _exit(kErrorStatus);
   }
