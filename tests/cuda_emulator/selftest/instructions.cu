@@ -288,9 +288,9 @@ const Add floats("floats", [] {
 
 // --- conversions ---
 
-template <class T>
+template <class T, class From = float>
 T to_integer(double v) {
-  if (v != v) return 0;
+  if (v != v) return sizeof(T) == 8 || sizeof(From) == 8 ? static_cast<T>(T{1} << (8 * sizeof(T) - 1)) : 0;
   if (v <= static_cast<double>(std::numeric_limits<T>::min())) return std::numeric_limits<T>::min();
   if (v >= static_cast<double>(std::numeric_limits<T>::max())) return std::numeric_limits<T>::max();
   return static_cast<T>(v);
@@ -301,6 +301,10 @@ INSTRUCTION32(FloatToSigned, "cvt.rzi.s32.f32 %0, %1;", to_integer<s32>(std::tru
 INSTRUCTION32(FloatToNearest, "cvt.rni.s32.f32 %0, %1;", to_integer<s32>(std::nearbyint(as_float(a))));
 INSTRUCTION32(FloatToCeiling, "cvt.rpi.u32.f32 %0, %1;", to_integer<u32>(std::ceil(as_float(a))));
 INSTRUCTION64(DoubleToLong, "cvt.rmi.s64.f64 %0, %1;", to_integer<s64>(std::floor(as_double(a))));
+INSTRUCTION64(DoubleToInt, "{.reg .b32 x; cvt.rzi.s32.f64 x, %1; cvt.s64.s32 %0, x;}",
+              s64{to_integer<s32, double>(std::trunc(as_double(a)))});
+INSTRUCTION64(FloatToLong, "{.reg .b32 x; cvt.u32.u64 x, %1; cvt.rzi.u64.f32 %0, x;}",
+              to_integer<u64>(std::trunc(as_float(static_cast<u32>(a)))));
 INSTRUCTION32(SignedToFloat, "cvt.rn.f32.s32 %0, %1;", bits_of(static_cast<float>(static_cast<s32>(a))));
 INSTRUCTION32(UnsignedToFloatDown, "cvt.rm.f32.u32 %0, %1;", bits_of(downward(a)));
 INSTRUCTION64(LongToDouble, "cvt.rn.f64.s64 %0, %1;", bits_of(static_cast<double>(static_cast<s64>(a))));
@@ -319,7 +323,8 @@ INSTRUCTION32(DownHalf, TO_HALF("cvt.rz.f16.f32 h, 0f477fffff;"), 0x7bff);
 INSTRUCTION32(SubnormalHalf, TO_HALF("cvt.rn.f16.f32 h, 0f33c00000;"), 2);
 INSTRUCTION32(HalfToFloat, "{.reg .b16 h; mov.b16 h, 0xc248; cvt.f32.f16 %0, h;}", bits_of(-3.140625f));
 const Add conversions("conversions", [] {
-  check<FloatToSigned, u32>(), check<FloatToNearest, u32>(), check<FloatToCeiling, u32>(), check<DoubleToLong, u64>();
+  check<FloatToSigned, u32>(), check<FloatToNearest, u32>(), check<FloatToCeiling, u32>(), check<DoubleToLong, u64>(),
+      check<DoubleToInt, u64>(), check<FloatToLong, u64>();
   check<SignedToFloat, u32>(), check<UnsignedToFloatDown, u32>(), check<LongToDouble, u64>(), check<FloatToFloor, u32>();
   check<FloatSaturated, u32>(), check<SignExtend, u64>(), check<ZeroExtend, u64>(), check<FromByte, u32>(), check<SaturateShort, u32>();
   check<SaturateByte, u32>(), check<ExactHalf, u32>(), check<TieHalf, u32>(), check<BeyondHalf, u32>(), check<DownHalf, u32>();

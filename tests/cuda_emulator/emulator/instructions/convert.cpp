@@ -70,11 +70,12 @@ std::uint64_t float_to_float(double v, const Op& op) {
   }
 }
 
-/// Out-of-range values are clamped; a NaN becomes 0.
+/// Out-of-range values are clamped. A NaN becomes 0, or, if either type has 64 bits, only the highest bit is set.
 std::uint64_t float_to_integer(double v, const Op& op) {
   const Type to = op.type;
-  const double rounded = v != v ? 0.0 : round_to_integer(v, op.variant);
   const int bits = 8 * bytes_of(to);
+  if (v != v) return bits == 64 || op.from == Type::kF64 ? extended(1ull << (bits - 1), to) : 0;
+  const double rounded = round_to_integer(v, op.variant);
   const double low = is_signed(to) ? -std::ldexp(1.0, bits - 1) : 0.0, end = std::ldexp(1.0, is_signed(to) ? bits - 1 : bits);
   std::uint64_t out;
   if (rounded >= end)
