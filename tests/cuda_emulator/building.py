@@ -49,6 +49,7 @@ class BuildError(Exception):
 
 
 def say(text: str) -> None:
+    """Print a line about the emulator's own doings."""
     print(f"cuda-emulator: {text}", file=sys.stderr, flush=True)
 
 
@@ -67,12 +68,13 @@ def call(command: Sequence[str | Path]) -> str:
 
 
 def jobs() -> int:
-    """The number of compilers that run at once."""
+    """Return the number of compilers that run at once."""
     given = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", "")
     return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
 
 
 def default_cache() -> Path:
+    """Return the folder of what is built: EMU_CACHE, or one in the user's cache."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("EMU_CACHE") or home / "cuda-emulator").absolute()
 
@@ -116,6 +118,7 @@ def link(path: Path, target: Path) -> None:
 
 
 def digest(*parts: object) -> str:
+    """Return a short name for what the parts say."""
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
@@ -123,6 +126,7 @@ def digest(*parts: object) -> str:
 
 
 def find_nvcc() -> str:
+    """Return nvcc's path; the one in CUDACXX, if that is set, and no other."""
     chosen = os.environ.get("CUDACXX")
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     candidates = [f"{home}/bin/nvcc" for home in homes] + ["nvcc", "/usr/local/cuda/bin/nvcc"]
@@ -150,6 +154,7 @@ def find_headers(nvcc: str) -> Path:
 
 
 def check_arch(nvcc: str, arch: str) -> None:
+    """Raise BuildError unless nvcc compiles for the architecture."""
     supported = re.findall(r"compute_(\d+)", call([nvcc, "--list-gpu-arch"]))
     if not re.fullmatch(r"\d+[af]?", arch) or capability(arch) not in supported:
         known = ", ".join(sorted(set(supported), key=int))
@@ -179,6 +184,7 @@ def find_python(cache: Path) -> str:
 
 
 def find_tool(python: str, name: str) -> str:
+    """Return a program of a Python's packages, or one on the PATH."""
     beside = Path(python).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if not found:
@@ -253,6 +259,7 @@ def build_emulator(cache: Path, headers: Path) -> Path:
 
 
 def check_checkout() -> None:
+    """Raise BuildError unless this folder lies in tests/ of the project."""
     if not all((PROJECT / name).exists() for name in ("CMakeLists.txt", "csrc", "pyalexnet")):
         raise BuildError(f"belongs into tests/ of a checkout of pyalexnet; {PROJECT} is none")
 

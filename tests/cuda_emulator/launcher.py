@@ -23,6 +23,7 @@ CHECKS = ("init", "race", "streams", "sync")
 
 
 def checks(text: str) -> str:
+    """Return the value of --check."""
     unknown = set(text.split(",")) - {"all", "none", *CHECKS}
     if unknown:
         raise argparse.ArgumentTypeError(
@@ -32,12 +33,14 @@ def checks(text: str) -> str:
 
 
 def numbers(text: str) -> str:
+    """Return the value of --dump-at."""
     if not re.fullmatch(r"\d+(,\d+)*", text):
         raise argparse.ArgumentTypeError(f"{text!r}; expected numbers, as in 1,5")
     return text
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options; exit with a message where they are wrong."""
     parser = argparse.ArgumentParser(
         prog="run",
         usage="run [option ...] -- command ...",

@@ -72,6 +72,7 @@ inline int device_of(std::uint64_t address) {
   return address >= kDeviceBase && at < kMaxDevices ? static_cast<int>(at) : -1;
 }
 
+/// All devices, made at the first call.
 std::vector<Device*>& devices();
 inline Device& device(int index) { return *devices()[static_cast<std::size_t>(index)]; }
 inline bool is_device(int index) { return index >= 0 && index < static_cast<int>(devices().size()); }

@@ -30,6 +30,7 @@ std::string source_of(const Program& program, const Op& op);
 /// Prints all errors with their counts. Returns the number of errors.
 std::uint64_t print_summary();
 
+/// "0x1f"
 std::string hex(std::uint64_t value);
 
 /// The process's exit status after an error.

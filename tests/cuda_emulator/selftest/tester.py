@@ -82,6 +82,8 @@ def test_kernels(program: Path, environment: dict[str, str], names: Sequence[str
     """Run the kernel tests; return the number of failures."""
     lines = subprocess.run([program], capture_output=True, text=True, env=environment, check=True)
     tests = dict(line.split("\t") for line in lines.stdout.splitlines())
+    if unknown := set(names) - set(tests):
+        sys.exit(f"cuda-emulator: there is no kernel test {', '.join(sorted(unknown))}")
     arch, failed, count = int(environment["EMU_ARCH"]), 0, 0
     for name, error in tests.items():
         needed = re.match(r"sm(\d+)_", name)
@@ -114,6 +116,7 @@ def test_python(python: str, environment: dict[str, str]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Build, and run the tests; exit with 1 where one fails."""
     parser = argparse.ArgumentParser(
         prog="run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -17,6 +17,7 @@ void addresses_of(const Warp& w, const Op& op, int operand, std::uint64_t* addre
 /// the lanes whose access is legal.
 Mask access_memory(Warp& w, const Op& op, Mask mask, Space space, const std::uint64_t* addresses, int bytes, Access access,
                    std::uint8_t** to);
+/// The same for one state space.
 Mask access_global(Warp& w, const Op& op, Mask mask, const std::uint64_t* addresses, int bytes, Access access, std::uint8_t** to);
 Mask access_shared(Warp& w, const Op& op, Mask mask, const std::uint64_t* addresses, int bytes, Access access, std::uint8_t** to);
 

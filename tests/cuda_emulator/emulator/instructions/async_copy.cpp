@@ -24,7 +24,7 @@ struct Copy {
 };
 
 /// Checks the reads of the source and returns the lanes whose reads are legal. A lane that reads fewer bytes than it writes is checked
-/// byte by byte; a lane that reads none does not touch its source.
+/// byte by byte, and counted so; a lane that reads none does not touch its source.
 Mask check_source(Warp& w, const Op& op, Mask mask, const Copy& copy) {
   std::uint8_t* pointer[kLanes];
   Mask whole = 0, legal = 0;

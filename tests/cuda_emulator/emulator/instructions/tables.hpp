@@ -8,6 +8,7 @@
 
 namespace emu {
 
+/// Each adds the decode functions of its file.
 void add_integer(InstructionTable& table);
 void add_bits(InstructionTable& table);
 void add_float(InstructionTable& table);

@@ -74,6 +74,7 @@ struct Module {
   std::map<int, std::string> files;
 };
 
+/// Bytes of a type: 4 for "f32". Throws ParseError.
 int size_of_type(const std::string& type);
 
 /// Throws ParseError, whose message names the line.

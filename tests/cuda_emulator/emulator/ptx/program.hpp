@@ -50,7 +50,9 @@ enum class Type : std::uint8_t {
   kF32,
   kF64
 };
-Type type_of(const std::string& name);  // kNone: unknown name
+/// The type of a name such as "f32"; kNone: there is none.
+Type type_of(const std::string& name);
+/// Bytes of a value; 0 for kNone.
 int bytes_of(Type type);
 bool is_signed(Type type);
 bool is_float(Type type);

@@ -1,4 +1,4 @@
-// NCCL's all-reduce over emulated devices of one machine. The CuPy stand-in calls it; README.md describes the design.
+// NCCL's all-reduce over emulated devices of one machine. The stand-in for CuPy calls its functions.
 #pragma once
 
 namespace emu {

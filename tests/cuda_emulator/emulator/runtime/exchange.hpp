@@ -10,6 +10,7 @@
 
 namespace emu {
 
+/// This rank's place in a communicator. The folder holds a table of all ranks, mapped into each process, and a file for each message.
 class Exchange {
  public:
   /// Joins the communicator. Throws std::runtime_error.

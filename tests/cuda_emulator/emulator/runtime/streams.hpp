@@ -62,6 +62,7 @@ struct Mark {
   std::shared_ptr<const Clock> clock;
 };
 
+/// Makes a stream of the device, which may synchronise with the legacy stream (`blocking`), and its handle.
 std::shared_ptr<Stream> new_stream(int device, bool blocking, void** handle);
 /// Null handle: the legacy stream of the current device. Null result: there is no such stream.
 std::shared_ptr<Stream> stream_of(void* handle);
@@ -73,6 +74,7 @@ void enqueue(const std::shared_ptr<Stream>& stream, Task task);
 
 /// The position after all work that has been queued so far.
 Mark mark_of(const std::shared_ptr<Stream>& stream);
+/// Whether work before the mark has not been done.
 bool is_pending(const Mark& mark);
 /// Later work of the stream waits for the mark.
 void wait_in_stream(const std::shared_ptr<Stream>& stream, const Mark& mark);
@@ -97,7 +99,8 @@ void for_all_streams(const std::function<void(const std::shared_ptr<Stream>&)>& 
 
 /// cudaSuccess, or the error of using this stream while others capture; an invalid use invalidates the capture.
 cudaError_t check_use(const std::shared_ptr<Stream>& stream);
-/// The same for calls that wait for the stream, for the device, and for calls that are unsafe during a capture (cudaMalloc).
+/// The same for calls that wait for the stream; for calls that wait for the device; for calls that are unsafe during a capture, such as
+/// cudaMalloc.
 cudaError_t check_wait(const std::shared_ptr<Stream>& stream);
 cudaError_t check_device_wait(int device);
 cudaError_t check_unsafe_call();
