@@ -79,7 +79,7 @@ def variables(args: argparse.Namespace) -> dict[str, str]:
     """Return the options as environment variables."""
 
     def absolute(path: str | None) -> str:
-        return path if path in (None, "", "-") else str(Path(path).absolute())  # type: ignore
+        return str(Path(path).absolute()) if path and path != "-" else path or ""
 
     return {
         "EMU_ARCH": capability(args.arch),
@@ -88,12 +88,12 @@ def variables(args: argparse.Namespace) -> dict[str, str]:
         "EMU_SEED": str(args.seed),
         "EMU_SCHEDULE": args.schedule,
         "EMU_STREAMS": args.streams,
-        "EMU_STATS": absolute(args.stats) or "",
+        "EMU_STATS": absolute(args.stats),
         "EMU_DEVICES": str(args.devices),
         "EMU_PEER_ACCESS": str(int(not args.no_peer_access)),
         "EMU_HOST_REGISTER": str(int(not args.no_host_register)),
         "EMU_PERTURB": str(int(args.perturb)),
-        "EMU_DUMP": absolute(args.dump_launches) or "",
+        "EMU_DUMP": absolute(args.dump_launches),
         "EMU_DUMP_KERNEL": args.dump_kernel,
         "EMU_DUMP_AT": args.dump_at or "",
         "EMU_DUMP_MOST": "" if args.dump_most is None else str(args.dump_most),
