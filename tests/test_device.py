@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+import pyalexnet
 from pyalexnet import device as devices
 from pyalexnet.errors import DeviceError
 from pyalexnet.layers import LRN, Conv, Dropout, Linear, MaxPool
@@ -294,8 +295,10 @@ def fake_cuda(monkeypatch):
     kept = _Current.streams, _Current.seen, _Current.accesses, _Runtime.peers, _Runtime.not_awaited
     for container in kept:
         container.clear()
+    lib = _CudaLib()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setitem(sys.modules, "pyalexnet._cuda", _CudaLib())
+    monkeypatch.setitem(sys.modules, "pyalexnet._cuda", lib)
+    monkeypatch.setattr(pyalexnet, "_cuda", lib, raising=False)  # set by an import of it
     monkeypatch.setattr(devices, "get", devices.functools.cache(devices.get.__wrapped__))
 
 
