@@ -71,7 +71,9 @@ class CpuOperandStaging {
         } else if (plan.count > 0) {
           simt::store<kVec>(buffer + KTile::at(d, v++ * kVec), load<kVec, Operand::kAlwaysWhole>(plan));
         } else {
-          for (; v < end; ++v) simt::store<kVec>(buffer + KTile::at(d, v * kVec), simt::Vec<kVec>(0.0f));
+          do {  // past the last row, a run is of no vectors
+            simt::store<kVec>(buffer + KTile::at(d, v * kVec), simt::Vec<kVec>(0.0f));
+          } while (++v < end);
         }
       }
     }

@@ -57,7 +57,7 @@ struct GpuPlainTile : GpuTile {
 ///   kPad                      elements between one panel and the next (see staging_cpu.cuh), against conflicts of cache sets
 struct CpuTile {
   static constexpr int kVec = kCpuVec;
-#if defined(__AVX512F__) || defined(__aarch64__)
+#if defined(__AVX512F__) || defined(__aarch64__) || defined(PYALEXNET_GPU_VECTORS)  // with a GPU's vectors: aarch64's tile, for tests
   static constexpr int kThreadRows = 8;
 #else
   static constexpr int kThreadRows = 4;
