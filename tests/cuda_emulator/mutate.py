@@ -37,6 +37,7 @@ KERNELS = {
 
 #: Tests that wait between streams, with the devices that they run on.
 STREAMS = [
+    ("cuda:0,cuda:1", "test_device_arrays.py"),
     ("cuda:0,cuda:1", "test_towers.py -k same_bits_and_gradients"),
     ("cuda:0", "test_train.py"),
     ("cuda:0", "test_replicas.py"),
