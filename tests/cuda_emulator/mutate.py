@@ -94,7 +94,7 @@ def notices(tests: str, device: str, **environ: str) -> str:
     if done.returncode == 0:
         return ""
     text = done.stdout + done.stderr
-    for pattern in (r"ERROR: (.*)", r"FAILED \S*?(test_\w+\.py::\w+)", r"(Timeout) \("):
+    for pattern in (r"ERROR: (.*)", r"(?:FAILED|ERROR) \S*?(test_\w+\.py::\w+)", r"(Timeout) \("):
         if match := re.search(pattern, text):
             return match[1]
     return f"status {done.returncode}: {text.strip().splitlines()[-1] if text.strip() else ''}"
