@@ -15,7 +15,7 @@
 //   KStep, k_step(k)        address state of reduction index k
 //   load_plan(row_state, k_step)  where the vector is: a LoadPlan
 //   contiguous(state)  how many vectors, from this one on, are adjacent in memory and share its bounds check: along the rows from a
-//                      RowState on, or along k from a KStep on, for all rows alike; 0: this one is not whole (CPU)
+//                      RowState on, or along k from a KStep on, for all rows alike; 0 or less: this one is not whole (CPU)
 //   select_group(g)    moves on to group g of a grouped convolution
 //
 // An epilogue's store(group, split, row, column, vector) takes each finished vector; rows and columns may lie outside C.
