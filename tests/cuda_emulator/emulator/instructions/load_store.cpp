@@ -100,7 +100,16 @@ void with_shape(Decoder& d, int bytes, int vector, F f) {
   }
 }
 
-int take_vector(Decoder& d) { return d.take("v2") ? 2 : d.take("v4") ? 4 : d.take("v8") ? 8 : 1; }
+/// Takes what loads and stores say alike: hints, space and type. Returns the vector's elements.
+int take_access(Decoder& d) {
+  take_hints(d);
+  d.op.space = take_space(d);
+  take_hints(d);
+  const int vector = d.take("v2") ? 2 : d.take("v4") ? 4 : d.take("v8") ? 8 : 1;
+  d.op.type = d.take_type();
+  d.expect_operands(2);
+  return vector;
+}
 
 /// Decodes the address. Parameters of a call lie in local memory.
 void decode_address(Decoder& d, const Operand& address) {
@@ -123,12 +132,8 @@ Class class_of(Space space, bool is_load) {
 }
 
 void decode_ld(Decoder& d) {
-  take_hints(d);
-  d.op.space = take_space(d);
-  take_hints(d);
-  const int vector = take_vector(d);
-  const Type t = d.op.type = d.take_type();
-  d.expect_operands(2);
+  const int vector = take_access(d);
+  const Type t = d.op.type;
   for (const auto& element : registers_of(d, d.s.operands[0], vector)) d.write(element, t);
   decode_address(d, d.s.operands[1]);
   d.op.cls = class_of(d.op.space, true);
@@ -136,12 +141,8 @@ void decode_ld(Decoder& d) {
   with_shape(d, bytes_of(t), vector, [&](auto bytes, auto n) { d.op.run = pick_load<bytes, n>(sign, parameter); });
 }
 void decode_st(Decoder& d) {
-  take_hints(d);
-  d.op.space = take_space(d);
-  take_hints(d);
-  const int vector = take_vector(d);
-  const Type t = d.op.type = d.take_type();
-  d.expect_operands(2);
+  const int vector = take_access(d);
+  const Type t = d.op.type;
   decode_address(d, d.s.operands[0]);
   for (const auto& element : registers_of(d, d.s.operands[1], vector)) d.read(element, t);
   d.op.cls = class_of(d.op.space, false);
