@@ -190,8 +190,12 @@ def main() -> None:
         reason = error if isinstance(error, DeviceError) else f"{args.device} is no GPU"
         sys.exit(f"gpu_check: error: {reason}")
     output = args.output.resolve()
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "tiny.json").write_text(TINY.to_json())
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"gpu_check: error: --output {args.output}: {error.strerror}; expected a folder")
+    if args.tiny:
+        (output / "tiny.json").write_text(TINY.to_json())
     about = facts(index)
     (output / "facts.json").write_text(json.dumps(about, indent=2))
     begin, endings = time.monotonic(), []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,3 +65,12 @@ def test_the_summary_has_stages_and_tables(tmp_path):
     assert "| tests | passed | 61 | 5 passed   1 skipped |" in text
     assert "| pyalexnet | 123.4 |" in text and "emulated" not in text
     assert "An emulated GPU" in gpu_check.summary(ABOUT | {"device": {}}, endings, tmp_path)
+
+
+def test_an_output_that_is_no_folder_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "taken").write_text("a file")
+    monkeypatch.setattr(gpu_check.devices, "get", lambda name: SimpleNamespace(name=name))
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--output", str(tmp_path / "taken")])
+    with pytest.raises(SystemExit, match=r"gpu_check: error: --output .*taken: File exists; "):
+        gpu_check.main()
+    assert (tmp_path / "taken").read_text() == "a file"
