@@ -117,8 +117,8 @@ MUTATIONS = [
     Mutation(
         "GEMM on a GPU: no barrier a k tile",
         "csrc/gemm/staging_gpu.cuh",
-        "__syncthreads();  // every thread's part of this k tile is there",
-        "// every thread's part of this k tile is there",
+        "__syncthreads();  // this k tile is complete",
+        "// this k tile is complete",
         CONV,
     ),
     Mutation(
@@ -138,14 +138,14 @@ MUTATIONS = [
     Mutation(
         "GEMM on a CPU: no barrier before the buffer is filled",
         "csrc/gemm/staging_cpu.cuh",
-        "__syncthreads();  // the row states are complete, and nobody reads",
-        "// the row states are complete, and nobody reads",
+        "__syncthreads();  // the row states are complete; no thread reads",
+        "// the row states are complete; no thread reads",
         CONV,
     ),
     Mutation(
         "GEMM on a CPU: no barrier behind the k tile",
         "csrc/gemm/staging_cpu.cuh",
-        "__syncthreads();  // every thread's part of this k tile is there",
+        "__syncthreads();  // this k tile is complete",
         "",
         CONV,
     ),

@@ -1,4 +1,4 @@
-// Convolution, gradient of the data: the filters turned around, times patches of the gradient.
+// Convolution, data gradient: flipped filters times patches of the gradient.
 #include "conv/operands.cuh"
 #include "gemm/epilogue.cuh"
 

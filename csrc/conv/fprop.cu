@@ -1,4 +1,4 @@
-// Convolution, forward: filters times patches, gathered on the way (implicit GEMM). A fully connected layer is the case of one pixel.
+// Convolution, forward: filters times patches, gathered while staging (implicit GEMM). A fully connected layer is the one-pixel case.
 #include "conv/operands.cuh"
 #include "gemm/epilogue.cuh"
 

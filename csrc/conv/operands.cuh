@@ -1,10 +1,10 @@
-// A convolution's matrices, as operands of the tiled product: where each vector of x, w and dy is.
+// A convolution's matrices as operands of the tiled product: where each vector of x, w and dy is.
 //
 //   forward            y[k][pixel, n]   = sum over (c, r, s)  w[(c, r, s)][k]  * patch[(c, r, s)][pixel, n]
-//   data gradient      dx[c][pixel, n]  = sum over (r, s, k)  w'[(r, s, k)][c] * turned patch[(r, s, k)][pixel, n]
+//   data gradient      dx[c][pixel, n]  = sum over (r, s, k)  w'[(r, s, k)][c] * flipped patch[(r, s, k)][pixel, n]
 //   weight gradient    dw[(c, r, s)][k] = sum over (pixel, n) patch[(c, r, s)][pixel, n] * dy[k][pixel, n]
 //
-// A vector of columns is a few images of one pixel, so its padding test is one branch and its load is contiguous.
+// A vector of columns is a few images of one pixel, so it needs one border test and its load is contiguous.
 #pragma once
 
 #include "conv/shape.cuh"
@@ -12,18 +12,18 @@
 
 namespace pyalexnet {
 
-/// The part of x that each filter sees.
+/// Patches: the part of x that a filter covers at each output pixel.
 template <class T>
 class Patches {
  public:
   using Element = T;
-  /// One vector of images at the upper left pixel of an output pixel's patch.
+  /// A vector of images at the upper left corner of an output pixel's patch.
   struct Pixel {
     std::int64_t offset;
     int row, column;
-    int images;  // from the vector's first on
+    int images;  // remaining images, from the vector's first on
   };
-  /// One element of the patch.
+  /// An element of the patch, relative to its corner.
   struct Tap {
     std::int64_t offset;
     int row, column;
@@ -91,13 +91,13 @@ struct PatchesByRow : Patches<T> {
   __device__ __forceinline__ int contiguous(const KStep& step) const { return step.images / kVec; }
 };
 
-/// Whether vectors of a group's filters can be read and written whole: on a GPU they have to lie on 16 bytes.
+/// Whether a group's filters can be read and written in whole vectors; on a GPU, vectors need 16-byte alignment.
 template <class Tile>
 bool filters_are_aligned(const ConvShape& s) {
   return !Tile::kNeedsAlignment || (s.K % Tile::kVec == 0 && s.K / s.G % Tile::kVec == 0);
 }
 
-/// Forward: A[(c, r, s)][k]; w as it lies.
+/// Forward: A[(c, r, s)][k], w in its own layout.
 template <class T, class Tile>
 class FiltersByRow {
  public:
@@ -123,7 +123,7 @@ class FiltersByRow {
   bool aligned_;
 };
 
-/// A tap's filters, rounded up so that a vector of them never spans two taps. The data gradient's reduction is over these.
+/// The filters of a tap, rounded up so that a vector never spans two taps. The data gradient reduces over these.
 template <int kVec>
 inline int padded_filters(const ConvShape& s) {
   return simt::round_up(s.K / s.G, kVec);
@@ -146,7 +146,7 @@ class FiltersByChannel {
       : w_(w), per_tap_(s.K), taps_(s.R * s.S), filters_(s.K / s.G), channels_(s.C / s.G), by_filters_(padded_filters<kVec>(s)),
         aligned_(filters_are_aligned<Tile>(s)) {}
   __device__ void select_group(int group) { w_ += group * filters_; }
-  /// Past the last channel its weights are read again: those rows of the product are not stored.
+  /// Rows past the last channel read its weights again; they are not stored.
   __device__ RowState row_state(int row) const { return std::int64_t{simt::min(row, channels_ - 1)} * taps_ * per_tap_; }
   __device__ __forceinline__ KStep k_step(int k) const {
     int filter;
@@ -165,7 +165,7 @@ class FiltersByChannel {
   bool aligned_;
 };
 
-/// Data gradient: B[(r, s, k)][input pixel, n]: the outputs that saw this pixel through tap (r, s).
+/// Data gradient: B[(r, s, k)][input pixel, n], dy at the outputs that read this pixel through tap (r, s).
 template <class T, int kVec>
 class GradientPatches {
  public:
@@ -221,7 +221,7 @@ class GradientPatches {
   simt::FastDiv by_images_, by_width_, by_filters_, by_s_, by_stride_;
 };
 
-/// Weight gradient: B[pixel, n][k]: dy as it lies.
+/// Weight gradient: B[pixel, n][k], dy in its own layout.
 template <class T>
 class GradientByFilter {
  public:
@@ -232,11 +232,11 @@ class GradientByFilter {
 
   GradientByFilter(const T* dy, const ConvShape& s) : dy_(dy), per_filter_(std::int64_t{s.P} * s.Q * s.N), filters_(s.K / s.G) {}
   __device__ void select_group(int group) { dy_ += group * filters_ * per_filter_; }
-  /// Past the last filter its gradient is read again: those columns of the product are not stored.
+  /// Columns past the last filter read its gradient again; they are not stored.
   __device__ RowState row_state(int column) const { return simt::min(column, filters_ - 1) * per_filter_; }
   __device__ __forceinline__ KStep k_step(int k) const { return k; }
   __device__ __forceinline__ LoadPlan<T> load_plan(RowState row, KStep k) const { return {dy_ + row + k, 0, true}; }
-  /// A filter's gradient is contiguous from end to end.
+  /// A filter's gradient is contiguous throughout.
   __device__ __forceinline__ int contiguous(KStep) const { return 1 << 20; }
 
  private:

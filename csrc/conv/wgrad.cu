@@ -1,28 +1,28 @@
-// Convolution, gradient of the weights: patches times gradients, summed over pixels and images. The result is small and the sum long,
-// so the sum is split over blocks (split-K); the splits are added in a fixed order, which makes the result the same on every run.
+// Convolution, weight gradient: patches times gradients, summed over pixels and images. The result is small and the sum long, so the sum is
+// split over blocks (split-K). The splits are added in a fixed order, so that every run gives the same bits.
 #include "conv/operands.cuh"
 #include "gemm/epilogue.cuh"
 
 namespace pyalexnet {
 namespace {
 
-/// How the sum over pixels and images is split: by the sizes alone, so that the number of cores does not change the result.
+/// Splits the sum over pixels and images. It depends only on the sizes, so the number of cores does not change the result.
 template <class Tile>
 SplitK split_k_of(const ConvShape& s) {
   const int length = s.P * s.Q * s.N, rows = s.C / s.G * s.R * s.S, columns = s.K / s.G;
   const std::int64_t tiles = std::int64_t{simt::ceil_div(rows, Tile::kRows)} * simt::ceil_div(columns, Tile::kCols) * s.G;
   const int k_tiles = simt::ceil_div(length, Tile::kDepth);
-  constexpr int kFewest = 4;  // k tiles of a split: below that, adding the splits costs more than the parallelism brings
+  constexpr int kMinKTiles = 4;  // per split: with fewer, adding the splits costs more than the parallelism saves
   const auto wanted = static_cast<int>(simt::ceil_div<std::int64_t>(Tile::kSplitTarget, tiles));
-  const int splits = simt::min(wanted, simt::ceil_div(k_tiles, kFewest));
+  const int splits = simt::min(wanted, simt::ceil_div(k_tiles, kMinKTiles));
   const int chunk = simt::ceil_div(k_tiles, splits) * Tile::kDepth;
   return {length, chunk, simt::ceil_div(length, chunk)};
 }
 
-// Computes  dw[i] = sum over splits of partial[split][i], first to last.
-// Layout    partial: splits x elements of dw.
-// Mapping   a thread owns one element at a time.
-// Cost      reads splits + 1 times dw's bytes; bound by memory.
+// Computes  dw[i] = sum over splits of partial[split][i], first to last
+// Layout    partial (splits, elements of dw)
+// Mapping   a thread owns one element at a time
+// Cost      splits - 1 additions, 4 (splits + 1) bytes an element: bound by memory
 template <class Target>
 __global__ void __launch_bounds__(Target::kThreads) add_splits_kernel(float* dw, const float* partial, std::int64_t elements, int splits) {
   constexpr int kPerBlock = Target::kThreads * Target::kVec * Target::kVecsPerThread;

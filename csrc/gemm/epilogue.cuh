@@ -1,11 +1,11 @@
-// What becomes of a finished vector of the product on its way to memory.
+// Epilogues: what the product does with each finished vector of C.
 #pragma once
 
 #include "ops/activate.cuh"
 
 namespace pyalexnet {
 
-/// Stores rows of whole vectors: out[group][row][column] = activation(sums + bias[group][row]).
+/// Stores whole vectors: out[group][row][column] = activation(sums + bias[group][row]).
 template <class T>
 struct StoreRows {
   T* out;
@@ -26,7 +26,7 @@ struct StoreRows {
   }
 };
 
-/// Stores one split of a reduction: out[split][row][group][column], whose rows need not be whole vectors.
+/// Stores one split of a reduction: out[split][row][group][column]. Rows may end in a partial vector.
 struct StoreSplit {
   float* out;
   std::int64_t per_split;

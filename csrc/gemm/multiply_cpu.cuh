@@ -1,12 +1,12 @@
-// What a thread on a CPU computes of a block's tile: register tiles one below the other, each kept in vector registers for a k tile.
+// A CPU thread's part of a block tile: a column of register tiles, each held in vector registers while one k tile is multiplied.
 #pragma once
 
 #include "gemm/staging_cpu.cuh"
 
 namespace pyalexnet {
 
-/// acc += A^T B over `depth` steps of a staged k tile, for a register tile whose first row and column a and b point to. A function of its
-/// own: within a larger one GCC does not keep two dozen sums in registers.
+/// acc += A^T B over `depth` steps of a staged k tile; a and b point to the register tile's first row and column. Not inlined: within a
+/// larger function GCC spills the two dozen accumulators.
 template <class Tile, class TA, class TB>
 __attribute__((noinline)) void multiply_register_tile(const TA* a, const TB* b,
                                                       simt::Vec<Tile::kVec> (&acc)[Tile::kThreadRows][Tile::kThreadVecs], int depth) {
@@ -36,8 +36,8 @@ __attribute__((noinline)) void multiply_register_tile(const TA* a, const TB* b,
   }
 }
 
-/// A thread's strip of C, kThreadVecs vectors wide: register tiles that come into registers by turns, once a k tile. Those outside C are
-/// left out.
+/// A thread's strip of C, kThreadVecs vectors wide. Its register tiles are loaded into registers one after another, once per k tile. Those
+/// outside C are skipped.
 template <class Tile>
 class CpuThreadTile {
  public:
@@ -61,7 +61,7 @@ class CpuThreadTile {
     for (int t = 0; t < tiles_; ++t) multiply_register_tile<Tile>(a + CpuKTileA<Tile>::at(0, t * Tile::kThreadRows), b, sums_[t], depth);
   }
 
-  /// Calls f(row, first column, vector) for each vector of C; rows and columns are the block's.
+  /// Calls f(row, first column, vector) for each vector of C; rows and columns are relative to the block's tile.
   template <class F>
   void for_each(F f) const {
     for (int t = 0; t < tiles_; ++t) {
@@ -74,7 +74,7 @@ class CpuThreadTile {
 
  private:
   int column_;
-  int tiles_;  // inside C
+  int tiles_;  // register tiles inside C
   simt::Vec<kVec> sums_[Tile::kThreadTiles][Tile::kThreadRows][Tile::kThreadVecs];
 };
 

@@ -1,12 +1,12 @@
-// What a thread on a GPU computes of a block's tile: an outer product a step, in registers.
+// A GPU thread's part of a block tile: one outer product per step, accumulated in registers.
 #pragma once
 
 #include "gemm/staging_gpu.cuh"
 
 namespace pyalexnet {
 
-/// A thread's kThreadRows x kThreadVecs vectors of C. Its rows come in groups of kRowGroup, kThreadsDown groups apart, its vectors
-/// kThreadsAcross vectors apart, which spreads a warp's reads of shared memory over all banks.
+/// A thread's kThreadRows x kThreadVecs vectors of C. Rows come in groups of kRowGroup; successive groups are kThreadsDown groups apart,
+/// successive vectors kThreadsAcross vectors, so that a warp's reads of shared memory cover all banks.
 template <class Tile>
 class GpuThreadTile {
  public:
@@ -24,7 +24,7 @@ class GpuThreadTile {
     }
   }
 
-  /// C += A^T B over a staged k tile, whose steps beyond the block's last k are zeros.
+  /// C += A^T B over a staged k tile; steps past the block's last k are zeros.
   template <class TA, class TB>
   __device__ __forceinline__ void multiply(const TA* a, const TB* b, int) {
     a += row_;
@@ -46,7 +46,7 @@ class GpuThreadTile {
     }
   }
 
-  /// Calls f(row, first column, vector) for each vector of C; rows and columns are the block's.
+  /// Calls f(row, first column, vector) for each vector of C; rows and columns are relative to the block's tile.
   template <class F>
   __device__ __forceinline__ void for_each(F f) const {
     SIMT_UNROLL
@@ -59,7 +59,7 @@ class GpuThreadTile {
  private:
   static constexpr int kStrideA = GpuKTile<Tile, Tile::kRows>::kStride, kStrideB = GpuKTile<Tile, Tile::kCols>::kStride;
 
-  /// From the thread's first row to its row i, and from its first column to its vector j.
+  /// Offsets of row i from the thread's first row, and of vector j from its first column.
   __device__ static constexpr int row_step(int i) {
     return i / Tile::kRowGroup * Tile::kThreadsDown * Tile::kRowGroup + i % Tile::kRowGroup;
   }

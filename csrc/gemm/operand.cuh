@@ -1,11 +1,11 @@
-// What the parts of the tiled product tell each other: where a vector of an operand is, and which part of the product a block has.
+// Types that the parts of the tiled product share: where an operand's vector is, and which part of the product a block computes.
 #pragma once
 
 #include "simt/simt.cuh"
 
 namespace pyalexnet {
 
-/// How to load a vector: `whole` (all of it, aligned as the target needs), or its first `count` elements followed by zeros.
+/// How to load a vector. `whole`: all of it, aligned as the target requires; otherwise its first `count` elements, then zeros.
 template <class T>
 struct LoadPlan {
   const T* from;
@@ -13,7 +13,7 @@ struct LoadPlan {
   bool whole;
 };
 
-/// Loads the vector of a plan.
+/// Loads the vector that a plan describes.
 template <int kVec, bool kAlwaysWhole, class T>
 __device__ __forceinline__ simt::Vec<kVec> load(const LoadPlan<T>& plan) {
   if (plan.whole) return simt::load<kVec>(plan.from);
@@ -31,11 +31,11 @@ struct SplitK {
   int splits;
 };
 
-/// A reduction that one block does alone.
+/// No split: one block does the whole reduction.
 inline SplitK unsplit(int length) { return {length, length, 1}; }
 
-/// A block's part of the product: its group and its split, the first row and column of its tile and how many rows and columns of C there
-/// are from there on, and its range of k.
+/// A block's part of the product: its group and split; its tile's first row and column, and how many rows and columns of C remain from
+/// there on; its range of k.
 struct BlockTile {
   int group, split;
   int row0, column0, rows, columns;
@@ -51,7 +51,7 @@ __device__ __forceinline__ BlockTile block_tile(int rows, int columns, const Spl
   return {group, split, row0, column0, rows - row0, columns - column0, k_begin, simt::min(split_k.length, k_begin + split_k.chunk)};
 }
 
-/// What a block has staged: a k tile of A and one of B, each k-major.
+/// The staged k tiles of A and B, both k-major.
 template <class TA, class TB>
 struct Staged {
   const TA* a;

@@ -1,4 +1,4 @@
-// How a block on a CPU brings k tiles of A and B into its worker's buffer, which stays in the second-level cache.
+// Staging on a CPU: copies k tiles of A and B into the worker's buffer, which stays in the L2 cache.
 #pragma once
 
 #include <numeric>
@@ -8,9 +8,9 @@
 
 namespace pyalexnet {
 
-/// A k tile of `kRows` rows as it lies in the buffer: in panels as wide as what a register tile reads of a step, `kEdge`, or as few of
-/// those as make whole vectors. A panel has all of its k one behind the other, so that it is read from end to end: rows as wide as the
-/// block's tile would touch a cache line, and soon a page, for each k instead.
+/// Layout of a k tile of `kRows` rows: panels of kPanel rows. kPanel is `kEdge`, the rows that a register tile reads per step, or the
+/// smallest multiple of it that is whole vectors. Within a panel successive k are adjacent, so it is read sequentially; rows as wide as the
+/// block's tile would touch a new cache line, and often a new page, for each k.
 template <class Tile, int kRows, int kEdge>
 struct CpuKTile {
   static constexpr int kPanel = std::lcm(kEdge, Tile::kVec);
@@ -18,7 +18,7 @@ struct CpuKTile {
   static constexpr int kElements = kRows / kPanel * kPanelElements;
   static_assert(kRows % kPanel == 0, "panels tile the k tile");
 
-  /// Where element (k, row) is.
+  /// Index of element (k, row).
   static constexpr int at(int k, int row) { return row / kPanel * kPanelElements + k * kPanel + row % kPanel; }
 };
 
@@ -27,7 +27,7 @@ using CpuKTileA = CpuKTile<Tile, Tile::kRows, Tile::kThreadRows>;
 template <class Tile>
 using CpuKTileB = CpuKTile<Tile, Tile::kCols, Tile::kThreadVecs * Tile::kVec>;
 
-/// Stages one operand: only what lies inside the matrix.
+/// Stages one operand; copies only what is inside the matrix.
 template <class Tile, class Operand, int kRows, int kEdge>
 class CpuOperandStaging {
  public:
@@ -38,7 +38,7 @@ class CpuOperandStaging {
   static constexpr int kStates = Operand::kContiguousAlongK ? kRows : kRows / kVec;
   static constexpr int kStateBytes = simt::round_up<int>(kStates * sizeof(RowState), 64);
 
-  /// Works out the address state of the rows from row0 on, of which the matrix has `rows`: a barrier completes `states`.
+  /// Computes the address states of the rows from row0 on; the matrix has `rows` of them. `states` is complete after a barrier.
   CpuOperandStaging(const Operand& operand, int row0, int rows, int k_end, char* states)
       : operand_(operand), states_(reinterpret_cast<RowState*>(states)), k_end_(k_end),
         vectors_(simt::ceil_div(simt::min(kRows, simt::round_up(rows, kEdge)), kVec)) {
@@ -55,9 +55,9 @@ class CpuOperandStaging {
   }
 
  private:
-  static_assert(kRows % kVec == 0 && Tile::kDepth % kVec == 0, "k tiles are made of vectors");
+  static_assert(kRows % kVec == 0 && Tile::kDepth % kVec == 0, "k tiles consist of whole vectors");
 
-  /// A thread takes whole k, in runs of vectors that are adjacent in memory and share a bounds check.
+  /// A thread copies whole steps, in runs of vectors that are adjacent in memory and share a bounds check.
   void copy_rows(T* buffer, int k0) {
     const int depth = simt::min(Tile::kDepth, k_end_ - k0);
     for (int d = threadIdx.x; d < depth; d += Tile::kThreads) {
@@ -71,7 +71,7 @@ class CpuOperandStaging {
         } else if (plan.count > 0) {
           simt::store<kVec>(buffer + KTile::at(d, v++ * kVec), load<kVec, Operand::kAlwaysWhole>(plan));
         } else {
-          do {  // past the last row, a run is of no vectors
+          do {  // at least once: past the last row, contiguous() is 0 or less
             simt::store<kVec>(buffer + KTile::at(d, v * kVec), simt::Vec<kVec>(0.0f));
           } while (++v < end);
         }
@@ -97,7 +97,7 @@ class CpuOperandStaging {
           continue;
         }
         const T* from[kVec];
-        int stride[kVec];  // 0 where there are only zeros
+        int stride[kVec];  // 0 for a row of zeros
         SIMT_UNROLL
         for (int i = 0; i < kVec; ++i) {
           const LoadPlan<T> plan = operand_.load_plan(states_[row + i], step);
@@ -125,10 +125,10 @@ class CpuOperandStaging {
   const Operand& operand_;
   RowState* states_;
   int k_end_;
-  int vectors_;  // of rows, inside the matrix
+  int vectors_;  // vectors of rows inside the matrix
 };
 
-/// Stages both operands in one buffer: a CPU prefetches by itself.
+/// Stages both operands in a single buffer: a CPU prefetches in hardware.
 template <class Tile, class A, class B>
 class CpuStaging {
   using StagingA = CpuOperandStaging<Tile, A, Tile::kRows, Tile::kThreadRows>;
@@ -146,12 +146,12 @@ class CpuStaging {
         a_(a, block.row0, block.rows, block.k_end, shared + kBytesA + kBytesB),
         b_(b, block.column0, block.columns, block.k_end, shared + kBytesA + kBytesB + StagingA::kStateBytes) {}
 
-  /// The k tile at k, complete, valid up to the next call.
+  /// Returns the k tile at k, valid until the next call.
   Staged<TA, TB> next(int k) {
-    __syncthreads();  // the row states are complete, and nobody reads the last k tile any more
+    __syncthreads();  // the row states are complete; no thread reads the previous k tile
     a_.copy(shared_a_, k);
     b_.copy(shared_b_, k);
-    __syncthreads();  // every thread's part of this k tile is there
+    __syncthreads();  // this k tile is complete
     return {shared_a_, shared_b_};
   }
 

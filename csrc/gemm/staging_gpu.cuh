@@ -1,4 +1,4 @@
-// How a block on a GPU brings k tiles of A and B into shared memory, one ahead of the one that is multiplied.
+// Staging on a GPU: brings k tiles of A and B into shared memory, one ahead of the one being multiplied.
 #pragma once
 
 #include "gemm/operand.cuh"
@@ -6,14 +6,14 @@
 
 namespace pyalexnet {
 
-/// A k tile of `kRows` rows as it lies in shared memory: element (k, row) at k * kStride + row.
+/// Layout of a k tile of `kRows` rows in shared memory: element (k, row) is at k * kStride + row.
 template <class Tile, int kRows>
 struct GpuKTile {
   static constexpr int kStride = kRows + Tile::kPad;
   static constexpr int kElements = kStride * Tile::kDepth;
 };
 
-/// Stages one operand. Its threads share out the k tile's vectors; a thread's are the same ones in every k tile.
+/// Stages one operand. The threads divide the k tile's vectors among them; a thread's positions are the same in every k tile.
 template <class Tile, class Operand, int kRows>
 class GpuOperandStaging {
  public:
@@ -22,17 +22,17 @@ class GpuOperandStaging {
   static constexpr int kVec = Tile::kVec;
   static constexpr int kStates = Operand::kContiguousAlongK ? kRows : kRows / kVec;
   static constexpr int kStateBytes = simt::round_up<int>(kStates * sizeof(RowState), 64);
-  /// Whether vectors are loaded into registers and then stored, rather than copied in the background.
+  /// Whether vectors are loaded into registers and then stored, rather than copied asynchronously.
   static constexpr bool kThroughRegisters = Operand::kContiguousAlongK || !Tile::kAsyncCopies;
 
-  /// Works out the address state of the rows from row0 on, each thread some of them: a barrier completes `states`.
+  /// Computes the address states of the rows from row0 on, divided among the threads. `states` is complete after a barrier.
   __device__ GpuOperandStaging(const Operand& operand, int row0, int k_end, char* states)
       : operand_(operand), states_(reinterpret_cast<RowState*>(states)), k_end_(k_end) {
     constexpr int kRowsPerState = Operand::kContiguousAlongK ? 1 : kVec;
     for (int i = threadIdx.x; i < kStates; i += Tile::kThreads) states_[i] = operand_.row_state(row0 + i * kRowsPerState);
   }
 
-  /// Starts loading the k tile at k0: into `buffer` in the background, or into registers.
+  /// Starts loading the k tile at k0, asynchronously into `buffer` or into registers.
   __device__ __forceinline__ void begin(T* buffer, int k0) {
     if constexpr (kThroughRegisters) {
       SIMT_UNROLL
@@ -42,7 +42,7 @@ class GpuOperandStaging {
     }
   }
 
-  /// Completes this thread's part of the k tile that it began, but for copies: the caller waits for both operands' at once.
+  /// Stores what this thread holds in registers. Asynchronous copies stay pending: the caller waits once for both operands.
   __device__ __forceinline__ void finish(T* buffer) {
     if constexpr (kThroughRegisters) {
       SIMT_UNROLL
@@ -53,11 +53,11 @@ class GpuOperandStaging {
  private:
   static constexpr int kStride = GpuKTile<Tile, kRows>::kStride;
   static constexpr int kDepthVecs = Tile::kDepth / kVec;
-  static constexpr int kItems = kRows / kVec * Tile::kDepth / Tile::kThreads;  // vectors of a thread
-  static_assert(kItems * Tile::kThreads * kVec == kRows * Tile::kDepth, "threads have whole vectors, all as many");
-  static_assert(Tile::kThreads % (kRows / kVec) == 0, "threads form whole rows");
+  static constexpr int kItems = kRows / kVec * Tile::kDepth / Tile::kThreads;  // vectors per thread
+  static_assert(kItems * Tile::kThreads * kVec == kRows * Tile::kDepth, "all threads have the same number of whole vectors");
+  static_assert(Tile::kThreads % (kRows / kVec) == 0, "threads cover whole rows");
 
-  /// The item-th vector of the k tile, counted along what is contiguous in memory.
+  /// Plan of the item-th vector of the k tile, counted along the contiguous axis.
   __device__ __forceinline__ LoadPlan<T> plan_of_item(int item, int k0) const {
     const int k = k0 + (Operand::kContiguousAlongK ? item % kDepthVecs * kVec : item / kStates);
     if (k >= k_end_) return {nullptr, 0, false};
@@ -74,7 +74,8 @@ class GpuOperandStaging {
     }
   }
 
-  /// Vectors of rows lie in memory as they will in shared memory, so they are copied; a thread has one vector of rows, some k apart.
+  /// Vectors of rows have the same layout in global and shared memory, so they are copied. A thread copies one vector of rows, for every
+  /// kDown-th k.
   __device__ __forceinline__ void copy_rows(T* buffer, int k0) {
     constexpr int kDown = Tile::kThreads / kStates;
     const int v = threadIdx.x % kStates;
@@ -105,7 +106,7 @@ class GpuStaging {
   static constexpr int kBytesA = GpuKTile<Tile, Tile::kRows>::kElements * sizeof(TA);
   static constexpr int kBytesB = GpuKTile<Tile, Tile::kCols>::kElements * sizeof(TB);
   static constexpr int kBufferBytes = Tile::kStages * (kBytesA + kBytesB);
-  static_assert(Tile::kStages == 2, "one k tile is multiplied while the next one arrives");
+  static_assert(Tile::kStages == 2, "double buffering: one k tile is multiplied while the next is loaded");
 
  public:
   static constexpr std::size_t kSharedBytes = kBufferBytes + StagingA::kStateBytes + StagingB::kStateBytes;
@@ -118,13 +119,13 @@ class GpuStaging {
     begin(block.k_begin);
   }
 
-  /// The k tile at k, complete, valid up to the next call. Starts loading the one after it.
+  /// Returns the k tile at k, valid until the next call, and starts loading the one after it.
   __device__ __forceinline__ Staged<TA, TB> next(int k) {
     const Staged<TA, TB> staged{buffer_a(), buffer_b()};
     a_.finish(buffer_a());
     b_.finish(buffer_b());
     if constexpr (!StagingA::kThroughRegisters || !StagingB::kThroughRegisters) simt::copy_async_wait();
-    __syncthreads();  // every thread's part of this k tile is there, and nobody reads the last one any more
+    __syncthreads();  // this k tile is complete; no thread reads the previous one
     stage_ ^= 1;
     if (k + Tile::kDepth < k_end_) begin(k + Tile::kDepth);
     return staged;

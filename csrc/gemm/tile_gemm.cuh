@@ -1,24 +1,24 @@
-// The tiled matrix product that convolutions and fully connected layers share, docs/gemm.md has it in pictures:
+// The tiled matrix product behind convolutions and fully connected layers (docs/gemm.md has figures):
 //
 //   C[row][column] = sum over k of A[k][row] * B[k][column]
 //
-// A block computes one tile of C. It walks along k in k tiles: all threads stage a k tile of A and of B in shared memory, k-major, wait
-// for each other, and multiply. Where A's and B's elements are is left to two operands, what becomes of C to an epilogue; so a
-// convolution gathers its patches on the way and never writes them out (implicit GEMM).
+// A block computes one tile of C. It walks along k in k tiles: all threads stage a k tile of A and of B in shared memory, k-major,
+// synchronise, and multiply. Two operands say where the elements of A and B are, and an epilogue stores C. A convolution gathers its
+// patches while staging and never writes them out (implicit GEMM).
 //
-// An operand is A or B: its rows are A's rows or B's columns. It says where their elements are:
-//   Element            what its array holds: float, or another storage type
-//   kContiguousAlongK  true: kVec consecutive k of a row are contiguous in memory, and are transposed on the way into shared memory;
+// An operand is A or B; its rows are A's rows or B's columns. It defines
+//   Element            element type of its array: float, or another storage type
+//   kContiguousAlongK  true: kVec consecutive k of a row are adjacent in memory; staging transposes them.
 //                      false: kVec consecutive rows of a k are
-//   kAlwaysWhole       true: a vector is either all there or all zeros
+//   kAlwaysWhole       true: a vector is either entirely inside the array or all zeros
 //   RowState, row_state(i)  address state of row i; computed once per block, kept in shared memory
 //   KStep, k_step(k)        address state of reduction index k
-//   load_plan(row_state, k_step)  where the vector is: a LoadPlan
+//   load_plan(row_state, k_step)  how to load the vector: a LoadPlan
 //   contiguous(state)  how many vectors, from this one on, are adjacent in memory and share its bounds check: along the rows from a
 //                      RowState on, or along k from a KStep on, for all rows alike; 0 or less: this one is not whole (CPU)
-//   select_group(g)    moves on to group g of a grouped convolution
+//   select_group(g)    selects group g of a grouped convolution
 //
-// An epilogue's store(group, split, row, column, vector) takes each finished vector; rows and columns may lie outside C.
+// An epilogue's store(group, split, row, column, vector) receives each finished vector; rows and columns may lie outside C.
 #pragma once
 
 #include <type_traits>
@@ -44,11 +44,11 @@ template <class Tile>
 using ThreadTile = std::conditional_t<Tile::kOnGpu, GpuThreadTile<Tile>, CpuThreadTile<Tile>>;
 #endif
 
-// Computes  C = A^T B for one tile of C, one group and one split of the reduction; the epilogue stores it.
-// Layout    the operands' and the epilogue's.
-// Mapping   blockIdx.x: tile, rows first, so that neighbours share the gathered operand; blockIdx.z: group, then split. A thread owns
-//           a ThreadTile of C.
-// Cost      2*rows*columns*k FLOP; bound by FMA. A k tile reads kDepth*(kRows+kCols) elements for kDepth*kRows*kCols FMAs.
+// Computes  C = A^T B for one tile of C, one group and one split of the reduction; the epilogue stores it
+// Layout    defined by the operands and the epilogue
+// Mapping   blockIdx.x is the tile, rows first, so that adjacent blocks share the gathered operand; blockIdx.z is the group, then the
+//           split. A thread owns a ThreadTile of C
+// Cost      2*rows*columns*k FLOP; a k tile reads kDepth*(kRows+kCols) elements for kDepth*kRows*kCols FMAs: bound by FMA
 template <class Tile, class A, class B, class Epilogue>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
     tile_gemm_kernel(A a, B b, Epilogue epilogue, int rows, int columns, SplitK split_k) {

@@ -1,27 +1,27 @@
-// The tiles of the matrix product: what a block and a thread compute of C, and how much of A and B a block stages at once.
+// Tile sizes of the matrix product: what a block and a thread compute of C, and how much of A and B a block stages at once.
 #pragma once
 
 #include "target.cuh"
 
 namespace pyalexnet {
 
-// What the kernel and the operands ask of a tile:
+// Constants that the kernel and the operands require of a tile:
 //   kVec               width of a vector of columns, in elements
 //   kRows, kCols       a block's tile of C
-//   kDepth             steps of the reduction that are staged at once: a k tile of A is kDepth x kRows, one of B kDepth x kCols
-//   kThreads           threads of a block
-//   kBlocksPerSm       blocks that registers and shared memory are budgeted for
-//   kNeedsAlignment    vectors are read and written at multiples of their size
-//   kSplitTarget       blocks that a split reduction aims at
+//   kDepth             steps of the reduction staged at once: a k tile of A is kDepth x kRows, one of B kDepth x kCols
+//   kThreads           threads per block
+//   kBlocksPerSm       blocks per SM that registers and shared memory are budgeted for
+//   kNeedsAlignment    vectors are read and written only at multiples of their size
+//   kSplitTarget       number of blocks that split-K aims for
 
-/// A GPU's: 128 x 128, 8 x 8 a thread.
+/// GPU tile: 128 x 128 per block, 8 x 8 per thread.
 ///   kThreadRows, kThreadVecs      rows, and vectors of columns, that a thread keeps in registers
-///   kRowGroup                     consecutive rows of a thread. Its next group is kThreadsDown groups further on, its next vector
-///                                 kThreadsAcross vectors, so that a warp's reads of shared memory cover all banks
-///   kThreadsDown, kThreadsAcross  a block's threads as a rectangle; kLanesDown, kLanesAcross: a warp's
-///   kStages                       buffers of shared memory: one k tile is multiplied while the next one arrives
+///   kRowGroup                     consecutive rows in a group of a thread's rows; successive groups are kThreadsDown groups apart,
+///                                 successive vectors kThreadsAcross vectors, so that a warp's reads of shared memory cover all banks
+///   kThreadsDown, kThreadsAcross  the block's threads as a rectangle; kLanesDown, kLanesAcross: a warp's
+///   kStages                       buffers in shared memory: one k tile is multiplied while the next is loaded
 ///   kPad                          elements between one k and the next in shared memory, against bank conflicts
-///   kAsyncCopies                  vectors of rows are copied in the background (sm_80 and newer)
+///   kAsyncCopies                  vectors of rows are copied asynchronously (sm_80 and newer)
 struct GpuTile {
   static constexpr int kVec = 4;
   static constexpr int kThreadRows = 8, kThreadVecs = 2, kRowGroup = 4;
@@ -45,19 +45,19 @@ struct GpuTile {
 };
 
 #if !defined(__CUDACC__)
-/// sm_75's instantiation, which has no asynchronous copies, for tests on the host.
+/// GpuTile as sm_75 has it, without asynchronous copies; for tests on the host.
 struct GpuPlainTile : GpuTile {
   static constexpr bool kAsyncCopies = false;
 };
 
-/// A CPU's: 192 x 384 in few, fat threads. Each has a strip of columns as wide as a register tile and works through its rows, one
-/// register tile after another, while the strip's part of B stays in the first-level cache.
-///   kThreadRows, kThreadVecs  rows and vectors of a register tile, whose sums fill the vector registers: 24 of 32, or 12 of 16
-///   kThreadTiles              register tiles of a thread, one below the other
-///   kPad                      elements between one panel and the next (see staging_cpu.cuh), against conflicts of cache sets
+/// CPU tile: 192 x 384, by few threads with much work each. A thread has a strip of columns as wide as a register tile and processes its
+/// register tiles one after another, while the strip's part of B stays in the L1 cache.
+///   kThreadRows, kThreadVecs  rows and vectors of a register tile; its sums fill the vector registers: 24 of 32, or 12 of 16
+///   kThreadTiles              register tiles per thread, one below the other
+///   kPad                      elements between one panel and the next (see staging_cpu.cuh), against cache-set conflicts
 struct CpuTile {
   static constexpr int kVec = kCpuVec;
-#if defined(__AVX512F__) || defined(__aarch64__) || defined(PYALEXNET_GPU_VECTORS)  // with a GPU's vectors: aarch64's tile, for tests
+#if defined(__AVX512F__) || defined(__aarch64__) || defined(PYALEXNET_GPU_VECTORS)  // GPU vectors: aarch64's tile, for tests
   static constexpr int kThreadRows = 8;
 #else
   static constexpr int kThreadRows = 4;
@@ -72,7 +72,7 @@ struct CpuTile {
 };
 #endif
 
-/// Calls f with every tile that a product may be computed with, whatever the Execution.
+/// Calls f with every tile that a product may use, whatever the Execution.
 template <class F>
 void for_each_gemm_tile(F f) {
   f(GpuTile{});
@@ -81,7 +81,7 @@ void for_each_gemm_tile(F f) {
 #endif
 }
 
-/// Calls f with the tile to use.
+/// Calls f with the tile that the Execution selects; on a GPU, GpuTile.
 template <class F>
 void with_gemm_tile(F f) {
 #if defined(__CUDACC__)
