@@ -1,4 +1,4 @@
-// What this build was made for.
+// Describes the build: version, architectures, compilers, vectors.
 #include "kernels.hpp"
 #include "target.cuh"
 

@@ -1,17 +1,17 @@
-// The machine's GPUs, and which of them is current. Nothing on the host.
+// The machine's GPUs, and the current device. Empty on the host.
 #include "kernels.hpp"
 #include "simt/simt.cuh"
 
 #if defined(__CUDACC__)
 namespace pyalexnet {
 namespace {
-/// The number of GPUs, or why there is none.
+/// Counts the GPUs; returns CUDA's error if it cannot.
 cudaError_t count_devices(int& count) {
   count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess) {
     count = 0;
-    cudaGetLastError();  // it would be the next launch's otherwise
+    cudaGetLastError();  // or the next launch would report it
   }
   return status;
 }

@@ -1,9 +1,9 @@
-// Every launcher: pointers, sizes, a stream. No Python here. Launchers allocate nothing and throw std::invalid_argument for
-// arguments that break their rules. Arrays are in CHWN order (channels, rows, columns, images), images padded to a multiple of
-// images_multiple(), unless said otherwise.
+// All launchers: pointers, sizes, a stream; no Python. Launchers allocate nothing and throw std::invalid_argument for arguments that break
+// their rules. Arrays are in CHWN order (channels, rows, columns, images), with images padded to a multiple of images_multiple(), unless
+// stated otherwise.
 //
-// T is what activations, their gradients and the weights that products read are stored as. It is float in every instantiation now;
-// another type is one more line at the end of a launcher's file. Sums are always float, and so are the parameters' gradients, biases,
+// T is the storage type of activations, their gradients and the weights that products read. Every instantiation is float now, but for
+// tests; another type is one more line at the end of a launcher's file. Sums are always float, and so are parameter gradients, biases,
 // losses and what SGD reads and writes.
 #pragma once
 
@@ -17,15 +17,15 @@ namespace pyalexnet {
 /// A cudaStream_t on a GPU; unused on the host.
 using StreamHandle = void*;
 
-/// What this build was made for and how. (build_info.cu)
+/// Describes this build. (build_info.cu)
 int images_multiple();
 std::map<std::string, std::string> build_info();
 
-/// CUDA's build only: how many GPUs the driver has, and why there is none (empty when there is nothing wrong). (device.cu)
+/// CUDA builds only: number of GPUs, and CUDA's error if there are none (else empty). (device.cu)
 int device_count();
 std::string device_error();
 
-/// CUDA's build only: makes a GPU the calling thread's current one while it lives. Throws std::runtime_error. (device.cu)
+/// CUDA builds only: makes a GPU the calling thread's current device for the object's lifetime. Throws std::runtime_error. (device.cu)
 class CurrentDevice {
  public:
   explicit CurrentDevice(int device);
@@ -39,8 +39,8 @@ class CurrentDevice {
 
 enum class Activation { kNone, kRelu, kTanh };
 
-/// A convolution's sizes: x (C, H, W, N), w (C/G, R, S, K), y (K, P, Q, N). P and Q are given, so that floor and ceil sizes are
-/// both possible; pixels outside x are zeros.
+/// A convolution's sizes: x (C, H, W, N), w (C/G, R, S, K), y (K, P, Q, N). P and Q are given, so that both floor and ceil sizes are
+/// possible; pixels outside x are zeros.
 struct ConvShape {
   int N, C, H, W, K, R, S, P, Q, G, stride, pad;
 };
@@ -80,20 +80,20 @@ void lrn_forward(T* y, const T* x, const LrnShape& shape, StreamHandle stream);
 template <class T>
 void lrn_backward(T* dx, const T* dy, const T* x, const LrnShape& shape, StreamHandle stream);
 
-/// Max pooling of x (C, H, W, N) to y (C, P, Q, N). P and Q are given, so that floor and ceil sizes are both possible; windows are
-/// clipped at the borders and none may be empty.
+/// Max pooling of x (C, H, W, N) to y (C, P, Q, N). P and Q are given, so that both floor and ceil sizes are possible. Windows are clipped
+/// at the borders; none may be empty.
 struct PoolShape {
   int N, C, H, W, P, Q, size, stride, pad;
 };
 
-/// Forward: y, and argmax, the place of each maximum in its window. Backward: dx from dy and argmax. (ops/pool.cu)
+/// Forward: y, and argmax, the position of each maximum in its window. Backward: dx from dy and argmax. (ops/pool.cu)
 template <class T>
 void maxpool_forward(T* y, std::uint16_t* argmax, const T* x, const PoolShape& shape, StreamHandle stream);
 template <class T>
 void maxpool_backward(T* dx, const T* dy, const std::uint16_t* argmax, const PoolShape& shape, StreamHandle stream);
 
-/// y = x scale with probability 1 - p, else 0, of x (F, N) in place or not; the same call is its own gradient. The mask depends on
-/// seed, layer, step, first_feature + feature and first_image + image alone. (ops/dropout.cu)
+/// y = x scale with probability 1 - p, else 0, of x (F, N) in place or not; its gradient is the same call. The mask depends only on seed,
+/// layer, step, first_feature + feature and first_image + image. (ops/dropout.cu)
 template <class T>
 void dropout(T* y, const T* x, std::int64_t F, std::int64_t N, double p, float scale, std::uint64_t seed, std::uint32_t layer,
              std::uint32_t step, std::uint32_t first_feature, std::uint32_t first_image, StreamHandle stream);
@@ -102,17 +102,17 @@ void dropout(T* y, const T* x, std::int64_t F, std::int64_t N, double p, float s
 template <class T>
 void add(T* y, const T* a, const T* b, std::int64_t count, StreamHandle stream);
 
-/// Loss, its gradient times `scale`, and ranks, from logits (K, N) and labels (N), -1 for an image to leave out; adds to totals (4):
-/// losses, right answers, answers right within the best k, images. probabilities, dlogits and totals may be null. (ops/softmax.cu)
+/// Loss, its gradient times `scale`, and ranks, from logits (K, N) and labels (N); a label of -1 masks its image. Adds to totals (4):
+/// losses, correct answers, correct answers among the best k, images. probabilities, dlogits and totals may be null. (ops/softmax.cu)
 template <class T>
 void softmax_cross_entropy(float* probabilities, T* dlogits, float* losses, std::int32_t* ranks, double* totals, const T* logits,
                            const std::int32_t* labels, int K, int N, int k, float scale, StreamHandle stream);
 
-/// A step over all parameters: `count` floats in `segments` segments, each with its own rate and decay. (ops/sgd.cu)
+/// One step over all parameters: `count` floats in `segments` segments, each with its own rate and decay. (ops/sgd.cu)
 void sgd(float* weights, const float* gradients, float* momenta, const std::int64_t* starts, const float* rates, const float* decays,
          int segments, std::int64_t count, float momentum, StreamHandle stream);
 
-/// Crops of h x w from B images of H x W, as the first B of x's N images.
+/// Crops of h x w from B images of H x W, written to the first B of x's N images.
 struct AugmentShape {
   int B, H, W, C, h, w, N;
 };

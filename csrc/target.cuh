@@ -1,11 +1,11 @@
-// The targets: a GPU and a CPU, and what sizes they give every kernel.
+// The targets, a GPU and a CPU, and the sizes that all kernels take from them.
 #pragma once
 
 #include "simt/simt.cuh"
 
 namespace pyalexnet {
 
-/// Width of the host build's vectors, in floats: its widest native one, or a GPU's.
+/// Width of the host build's vectors, in floats: the widest native vector, or a GPU's.
 #if defined(PYALEXNET_GPU_VECTORS)
 constexpr int kCpuVec = 4;
 #elif defined(__AVX512F__)
@@ -16,11 +16,11 @@ constexpr int kCpuVec = 8;
 constexpr int kCpuVec = 4;
 #endif
 
-/// What every kernel takes from its target; sizes that one op alone has are in its file. On a CPU a block is one thread that runs long
-/// enough to outweigh its dispatch.
+/// Sizes that all kernels take from their target; sizes of a single op are in its file. On a CPU a block is one thread, with enough work to
+/// outweigh its dispatch.
 ///   kVec              width of a vector
-///   kThreads          threads of a block, at most
-///   kVecsPerThread    vectors that a thread of an element-wise kernel takes before its block is done
+///   kThreads          most threads per block
+///   kVecsPerThread    vectors per thread of an element-wise kernel
 ///   kPixelsPerThread  the same for pooling, in pixels, each with all images
 struct Gpu {
   static constexpr bool kOnGpu = true;
@@ -44,7 +44,7 @@ constexpr int kImagesMultiple = Gpu::kVec;
 constexpr int kImagesMultiple = kCpuVec;
 #endif
 
-/// Calls f with the target whose instantiation is to run: on a GPU its own, on the host the one that the Execution asks for.
+/// Calls f with the target to run: on a GPU, Gpu; on the host, the one that the Execution selects.
 template <class F>
 void with_target(F f) {
 #if defined(__CUDACC__)

@@ -1,4 +1,4 @@
-// The activations, and their gradients from their outputs.
+// Activation functions, and their gradients computed from their outputs.
 #pragma once
 
 #include "kernels.hpp"
@@ -6,7 +6,7 @@
 
 namespace pyalexnet {
 
-/// relu: max(x, 0), which keeps a NaN; tanh.
+/// ReLU: max(x, 0), where a NaN stays NaN; or tanh.
 template <Activation kKind, int W>
 __device__ __forceinline__ simt::Vec<W> activate(simt::Vec<W> x) {
   if constexpr (kKind == Activation::kRelu) {
@@ -19,7 +19,7 @@ __device__ __forceinline__ simt::Vec<W> activate(simt::Vec<W> x) {
   }
 }
 
-/// The gradient of the input from that of the output, dy, and the output itself.
+/// Gradient of the input, from dy and the output y.
 template <Activation kKind, int W>
 __device__ __forceinline__ simt::Vec<W> activation_gradient(simt::Vec<W> dy, simt::Vec<W> y) {
   if constexpr (kKind == Activation::kRelu) {

@@ -1,4 +1,4 @@
-// ReLU and tanh, where they are not fused into a convolution.
+// ReLU and tanh as kernels of their own, where a convolution does not fuse them.
 #include "ops/activate.cuh"
 #include "ops/elementwise.cuh"
 
@@ -7,7 +7,7 @@ namespace {
 
 // Computes  y = max(x, 0) (paper, 3.1) or tanh(x)
 // Layout    x, y: count elements in any order; y may be x
-// Mapping   a thread has Target::kVecsPerThread vectors, a block's side by side; the last one of the array may be partial
+// Mapping   a thread processes Target::kVecsPerThread vectors, adjacent threads adjacent ones; the array's last vector may be partial
 // Cost      1 FLOP (ReLU), 8 bytes an element: bound by memory (tanh on a CPU: by the C library's tanhf)
 template <class Target, class T, Activation kKind>
 __global__ void __launch_bounds__(Target::kThreads) activation_forward_kernel(T* y, const T* x, std::int64_t count) {
@@ -23,7 +23,7 @@ __global__ void __launch_bounds__(Target::kThreads) activation_backward_kernel(T
   map_arrays<Target>(count, [](auto d, auto v) { return activation_gradient<kKind>(d, v); }, dx, dy, y);
 }
 
-/// Calls f with the target and the kind as types.
+/// Calls f with the target and the activation as types.
 template <class F>
 void with_kind(Activation kind, F f) {
   if (kind == Activation::kNone) throw std::invalid_argument("kind is none; it must be ReLU or tanh");

@@ -1,4 +1,4 @@
-// The sum of two arrays: a gradient that comes in two parts.
+// Sum of two arrays, for a gradient that has two parts.
 #include "ops/elementwise.cuh"
 
 namespace pyalexnet {
@@ -6,7 +6,7 @@ namespace {
 
 // Computes  y = a + b
 // Layout    y, a, b: count elements in any order; y may be a or b
-// Mapping   a thread has Target::kVecsPerThread vectors, a block's side by side; the last one of the array may be partial
+// Mapping   a thread processes Target::kVecsPerThread vectors, adjacent threads adjacent ones; the array's last vector may be partial
 // Cost      1 FLOP, 12 bytes an element: bound by memory
 template <class Target, class T>
 __global__ void __launch_bounds__(Target::kThreads) add_kernel(T* y, const T* a, const T* b, std::int64_t count) {

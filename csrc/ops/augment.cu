@@ -1,40 +1,41 @@
-// The border between the users' images and the net: crop, mirror, mean subtraction, colour noise, uint8 NHWC to float CHWN.
+// From stored images to the net's input: crop, mirror, mean subtraction, colour noise, uint8 NHWC to float CHWN.
 #include "ops/elementwise.cuh"
 
 namespace pyalexnet {
 namespace {
 
-/// A block's tile: kImages images by kElements elements of a row, and how many of its threads lie along the elements.
+/// A block's tile: kImages images by kElements elements of a row. kThreadsAcross of its threads lie along the elements.
 template <class Target>
 struct AugmentTile {
   static constexpr int kImages = Target::kOnGpu ? 32 : Target::kVec, kElements = Target::kOnGpu ? 128 : 256;
   static constexpr int kThreadsAcross = Target::kOnGpu ? 32 : 1;
 };
 
-/// Rows of staged elements are this much longer than the tile, against conflicts of banks (GPU) and cache sets (CPU).
+/// Padding of a staged row, against conflicts of banks (GPU) and cache sets (CPU).
 constexpr int kStagingPad = 16;
 
-/// What the block's threads look up for each element of the tile.
+/// Lookup tables for the elements of the tile, in shared memory.
 template <class Target>
 struct AugmentTables {
   float scale[AugmentTile<Target>::kElements];
-  int turned[AugmentTile<Target>::kElements];  // offset of the element in a mirrored row, relative to the last pixel
-  int slot[AugmentTile<Target>::kElements];    // index of its channel's row in `shifts`
+  int mirror_offset[AugmentTile<Target>::kElements];  // offset of the element in a mirrored row, relative to the last pixel
+  int shift_row[AugmentTile<Target>::kElements];      // index of its channel's row in `shifts`
 };
 
-/// Shifts of the tile's images, a row for each channel that the tile has; null for none.
+/// Shifts of the tile's images, one row per channel in the tile; null for none.
 template <class Target>
 using Shifts = float (*)[AugmentTile<Target>::kImages];
 
-/// A row of a stored image as the crop sees it: element e, which is e % C of pixel e / C, is at start + e or, mirrored, start + turned.
+/// A row of a stored image as the crop reads it. Element e, channel e % C of pixel e / C, is at start + e or, mirrored, start +
+/// mirror_offset.
 struct CropRow {
   const std::uint8_t* pixels;
   const float* mean;
   std::int64_t start, elements;
   bool mirrored;
 
-  /// Writes pixel - mean of W elements from the tile's `e` on, whose first is `element` of the row. Outside the image it is -shift of
-  /// image m, so that adding the shift makes 0 of it.
+  /// Writes pixel - mean for the W elements from the tile's element e on, the first of which is `element` of the row. Outside the image it
+  /// writes -shift of image m, so that adding the shift gives 0.
   template <int W, class Target>
   __device__ __forceinline__ void read(float* to, int element, int e, const AugmentTables<Target>& tables, Shifts<Target> shifts,
                                        int m) const {
@@ -45,16 +46,16 @@ struct CropRow {
     }
     SIMT_UNROLL
     for (int i = 0; i < W; ++i) {
-      const std::int64_t at = mirrored ? start + tables.turned[e + i] : first + i;
+      const std::int64_t at = mirrored ? start + tables.mirror_offset[e + i] : first + i;
       if (at >= 0 && at < elements)
         to[i] = static_cast<float>(pixels[at]) - mean[at];
       else
-        to[i] = shifts == nullptr ? 0.0f : -shifts[tables.slot[e + i]][m];
+        to[i] = shifts == nullptr ? 0.0f : -shifts[tables.shift_row[e + i]][m];
     }
   }
 };
 
-/// Channels that a tile has.
+/// Number of channels in a tile.
 template <class Target>
 __host__ __device__ constexpr int shift_rows(int channels) {
   return channels < AugmentTile<Target>::kElements ? channels : AugmentTile<Target>::kElements;
@@ -64,15 +65,15 @@ __host__ __device__ constexpr int shift_rows(int channels) {
 //           column_n + w - 1 - j; 0 outside the image and for n >= B (paper, 2 and 4.1)
 // Layout    images (B, H, W, C) uint8; crops (B, 3): row, column, mirror; mean (H, W, C); scale (C); shifts (B, C) or null for zeros;
 //           x (C, h, w, N)
-// Mapping   a block has row i = blockIdx.y of kImages images, and kElements of that row's w C elements: read along
-//           each image's row into shared memory, transposed in registers, shifted, scaled and written along images
-// Cost      3 FLOP, 9 bytes an element (the mean is shared by images): bound by memory on a GPU, by arithmetic on a CPU
+// Mapping   a block has row i = blockIdx.y of kImages images, and kElements of that row's w C elements. It reads them along each image's
+//           row into shared memory, transposes them in registers, adds the shift, scales, and writes along images
+// Cost      3 FLOP, 9 bytes an element (images share the mean): bound by memory on a GPU, by arithmetic on a CPU
 template <class Target, class T>
 __global__ void __launch_bounds__(Target::kThreads)
     augment_kernel(T* x, const std::uint8_t* images, const std::int32_t* crops, const float* mean, const float* scale, const float* shifts,
                    AugmentShape shape, simt::FastDiv channels) {
   constexpr int W = Target::kVec, kImages = AugmentTile<Target>::kImages, kElements = AugmentTile<Target>::kElements;
-  auto* staged = simt::shared_memory<float[kElements + kStagingPad]>();  // a row for each image
+  auto* staged = simt::shared_memory<float[kElements + kStagingPad]>();  // one row per image
   auto& tables = *reinterpret_cast<AugmentTables<Target>*>(staged + kImages);
   auto* const shifts_of = shifts == nullptr ? nullptr : reinterpret_cast<Shifts<Target>>(&tables + 1);
   const int C = shape.C, N = shape.N, w = shape.w;
@@ -86,8 +87,8 @@ __global__ void __launch_bounds__(Target::kThreads)
     int c;
     channels.split(first_element + e, c);
     tables.scale[e] = scale[c];
-    tables.turned[e] = 2 * c - first_element - e;
-    channels.split(e, tables.slot[e]);
+    tables.mirror_offset[e] = 2 * c - first_element - e;
+    channels.split(e, tables.shift_row[e]);
   }
   for (int k = t; shifts_of != nullptr && k < shift_rows<Target>(C) * kImages; k += Target::kThreads) {
     const int m = k % kImages, n = first_image + m;
@@ -99,7 +100,7 @@ __global__ void __launch_bounds__(Target::kThreads)
   const std::int64_t row_elements = std::int64_t{shape.W} * C;
   for (int m = static_cast<int>(threadIdx.y); m < kImages; m += static_cast<int>(blockDim.y)) {
     const int n = first_image + m;
-    CropRow row{nullptr, nullptr, 0, 0, false};  // of an image that is not there
+    CropRow row{nullptr, nullptr, 0, 0, false};  // reads nothing, for n >= B
     if (n < shape.B) {
       const std::int64_t r = std::int64_t{crops[3 * n]} + i;
       row.mirrored = crops[3 * n + 2] != 0;
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(Target::kThreads)
       int c;
       const int j = channels.split(first_element + e + k, c);
       if (j >= w) continue;
-      if (shifts_of != nullptr) rows[k] = rows[k] + simt::load<W>(&shifts_of[tables.slot[e + k]][m]);
+      if (shifts_of != nullptr) rows[k] = rows[k] + simt::load<W>(&shifts_of[tables.shift_row[e + k]][m]);
       simt::store<W>(x + ((std::int64_t{c} * shape.h + i) * w + j) * N + first_image + m, rows[k] * simt::Vec<W>(tables.scale[e + k]));
     }
   }

@@ -1,16 +1,16 @@
-// The gradient of a layer's biases.
+// Gradient of a layer's biases.
 #include "ops/elementwise.cuh"
 
 namespace pyalexnet {
 namespace {
 
-/// Longest chain of additions into one float: a conv1's 387,200 gradients one after another would lose half their digits.
+/// Longest chain of additions into one float: in a single chain, conv1's 387,200 gradients would lose half their digits.
 constexpr int kChain = 64;
 
-/// Sum of the vectors first, first + step, ... of the row, in chains that are then added up.
+/// Sum of the row's vectors first, first + step, ...: sums of short chains, which are then added.
 template <int W, class T>
 __device__ __forceinline__ simt::Vec<W> sum_of_vectors(const T* row, std::int64_t first, std::int64_t step, std::int64_t end) {
-  constexpr int kParallel = 4;  // independent chains hide the latency of an addition
+  constexpr int kParallel = 4;  // independent chains, to hide the latency of additions
   simt::Vec<W> total(0.0f);
   std::int64_t i = first;
   while (i < end) {
@@ -30,14 +30,14 @@ __device__ __forceinline__ simt::Vec<W> sum_of_vectors(const T* row, std::int64_
   return total;
 }
 
-// Computes  db[k] = sum of dy[k, ...], in an order that only the sizes and the target determine
+// Computes  db[k] = sum of dy[k, ...], in an order that depends only on the sizes and the target
 // Layout    db (K), dy (K, M): M = P Q N, a multiple of the vector
-// Mapping   a block has the filters blockIdx.x, blockIdx.x + gridDim.x, ...; its threads take vectors in turn, then add up in a tree
+// Mapping   a block has the filters blockIdx.x, blockIdx.x + gridDim.x, ...; its threads take vectors in turn, then reduce in a tree
 // Cost      1 FLOP, 4 bytes a term: bound by memory
 template <class Target, class T>
 __global__ void __launch_bounds__(Target::kThreads) bias_backward_kernel(float* db, const T* dy, int K, std::int64_t M) {
   constexpr int W = Target::kVec;
-  float* partial = simt::shared_memory<float>();  // one of each thread
+  float* partial = simt::shared_memory<float>();  // one per thread
   const int t = static_cast<int>(threadIdx.x);
   for (int k = static_cast<int>(blockIdx.x); k < K; k += static_cast<int>(gridDim.x)) {
     const simt::Vec<W> v = sum_of_vectors<W>(dy + k * M, std::int64_t{t} * W, Target::kThreads * W, M);

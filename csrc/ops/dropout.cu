@@ -1,4 +1,4 @@
-// Dropout whose mask is computed again whenever it is needed.
+// Dropout. The mask is recomputed whenever it is needed.
 #include <cmath>
 
 #include "ops/elementwise.cuh"
@@ -7,17 +7,16 @@
 namespace pyalexnet {
 namespace {
 
-/// What the mask depends on besides the element's place. An element stays if its random word is at least `threshold`.
+/// What the mask depends on besides the element's position. An element is kept if its random word is at least `threshold`.
 struct DropoutMask {
   std::uint64_t seed;
   std::uint32_t threshold, step, layer, first_feature, first_image;
 };
 
-// Computes  y = x scale with probability 1 - p, else 0 (paper, 4.2); backward is the same with dy for x.
-//           The random word of feature f and image n, counted from first_feature and first_image, is word f % 4 of Philox at
-//           (n, f / 4, step, layer)
+// Computes  y = x scale with probability 1 - p, else 0 (paper, 4.2); backward is the same with dy for x. The random word of feature f and
+//           image n, counted from first_feature and first_image, is word f % 4 of Philox at (n, f / 4, step, layer)
 // Layout    x, y (F, N); y may be x
-// Mapping   a thread has Target::kVecsPerThread vectors of images, each with the four features that share its random numbers
+// Mapping   a thread processes Target::kVecsPerThread vectors of images, each for the four features that share its random numbers
 // Cost      about 25 integer instructions, 8 bytes an element: bound by memory on a GPU, by arithmetic on a CPU
 template <class Target, class T>
 __global__ void __launch_bounds__(Target::kThreads)
@@ -25,7 +24,7 @@ __global__ void __launch_bounds__(Target::kThreads)
   constexpr int W = Target::kVec;
   using Words = simt::WordVec<W>;
   const Words threshold(mask.threshold);
-  // Words come in fours, of which the first and the last may belong in part to features before and after.
+  // Features come in groups of four, which share random numbers; the first and the last group may extend past the array.
   const std::int64_t begin = mask.first_feature % 4;
   for_own_vectors<Target>(simt::ceil_div(begin + F, std::int64_t{4}) * N, [=](std::int64_t i) {
     const std::int64_t quad = i / N, n = i - quad * N;

@@ -1,4 +1,4 @@
-// How the ops' kernels deal an array's vectors out to threads.
+// How the kernels of csrc/ops distribute vectors and pixels over threads.
 #pragma once
 
 #include "kernels.hpp"
@@ -6,8 +6,8 @@
 
 namespace pyalexnet {
 
-/// Calls f(i) for each vector of an array of `count` elements that the running thread owns: i is the index of its first element.
-/// Neighbouring threads own neighbouring vectors.
+/// Calls f(i) for each vector that the running thread owns in an array of `count` elements; i is the index of its first element. Adjacent
+/// threads own adjacent vectors.
 template <class Target, class F>
 __device__ __forceinline__ void for_own_vectors(std::int64_t count, F f) {
   constexpr int kPerBlock = Target::kThreads * Target::kVecsPerThread;
@@ -18,7 +18,7 @@ __device__ __forceinline__ void for_own_vectors(std::int64_t count, F f) {
   }
 }
 
-/// y[i] = f(x[i], ...) for the vectors that the running thread owns, of arrays of `count` elements whose last vector may be partial.
+/// y[i] = f(x[i], ...) for the vectors that the running thread owns in arrays of `count` elements; the last vector may be partial.
 template <class Target, class F, class Y, class... X>
 __device__ __forceinline__ void map_arrays(std::int64_t count, F f, Y* y, const X*... x) {
   constexpr int W = Target::kVec;
@@ -39,7 +39,7 @@ dim3 vectors_grid(std::int64_t count) {
   return dim3(static_cast<unsigned>(simt::ceil_div(count, kPerBlock)));
 }
 
-/// A block for arrays whose last axis is images: threadIdx.x goes along the images' vectors, threadIdx.y along pixels.
+/// The block for arrays whose last axis is images: threadIdx.x runs along vectors of images, threadIdx.y along pixels.
 template <class Target>
 dim3 pixels_block(int N) {
   unsigned across = 1;
@@ -47,8 +47,7 @@ dim3 pixels_block(int N) {
   return dim3(across, Target::kThreads / across);
 }
 
-/// Calls f(pixel) for each of the `pixels` that the running thread owns together with its row of the block. Blocks are numbered along
-/// blockIdx.x.
+/// Calls f(pixel) for each of the `pixels` that the running thread's row of the block owns. Blocks are numbered along blockIdx.x.
 template <class Target, class F>
 __device__ __forceinline__ void for_own_pixels(int pixels, F f) {
   std::int64_t pixel = std::int64_t{blockIdx.x} * Target::kPixelsPerThread * blockDim.y + threadIdx.y;

@@ -2,49 +2,48 @@
 //
 //   y_i = x_i s_i^-beta,    s_i = k + alpha (sum of x_j^2 over the `size` channels j around i that are in i's group)
 //
-// x_i changes its own y_i, and through s_j every y_j whose window it is in: those j that are in i's window. Its gradient is the two parts'
-// sum:
+// x_i affects its own y_i and, through s_j, every y_j whose window contains i; these are the j in i's window. The gradient is the sum of
+// both parts:
 //
 //   dx_i = dy_i s_i^-beta - 2 alpha beta x_i (sum of dy_j x_j s_j^(-beta - 1) over the same window)
 //
-// A thread takes a few columns, a column being one pixel of one image, and walks through their channels. The window moves along: it is a
-// ring of the last `size` values in shared memory, so each x is read once, and s is worked out anew from the ring rather than kept in
-// memory from forward to backward.
+// A thread walks through the channels of a few columns; a column is one pixel of one image. A ring in shared memory holds the last `size`
+// values, so each x is read once. s is recomputed from the ring, not stored from forward to backward.
 #include "ops/elementwise.cuh"
 
 namespace pyalexnet {
 namespace {
 
-/// Adjacent vectors of columns that a thread takes along from channel to channel. On a CPU they are half a memory page: with one, a thread
-/// would touch a new page at each channel.
+/// Adjacent vectors of columns per thread. On a CPU they are half a memory page: with one vector, a thread would touch a new page for each
+/// channel.
 template <class Target>
 struct LrnBlock {
   static constexpr int kVecs = Target::kOnGpu ? 1 : 512 / Target::kVec;
 };
 
-/// What the kernels need of the shape: channels of a group, and columns, the elements between one channel and the next.
-struct LrnWalk {
+/// The kernels' parameters. channels: of one group; columns: also the stride between channels.
+struct LrnParams {
   std::int64_t columns;
   int channels, size;
   float k, alpha, beta;
 };
 
-/// The last few channels' values of the running thread's columns, in shared memory. Channel c is in slot c mod slots; neighbouring threads'
-/// values are adjacent.
+/// Ring buffer in shared memory: the last few channels' values of the running thread's columns. Channel c is in slot c mod slots; adjacent
+/// threads' values are adjacent.
 template <class Target>
-class Ring {
+class ChannelRing {
  public:
   static constexpr int W = Target::kVec;
 
-  /// Allocates the ring at `base`, advances `base` past the block's, and zeroes the thread's slots.
-  __device__ __forceinline__ Ring(float*& base, int slots)
+  /// Allocates the block's ring at `base`, advances `base` past it, and zeroes the thread's slots.
+  __device__ __forceinline__ ChannelRing(float*& base, int slots)
       : slots_(slots), step_(static_cast<int>(blockDim.x) * W), own_(base + threadIdx.x * W) {
     base += slots * LrnBlock<Target>::kVecs * step_;
     for (int i = 0; i < slots * LrnBlock<Target>::kVecs; ++i) simt::store<W>(own_ + i * step_, simt::Vec<W>(0.0f));
   }
-  /// The value of a channel >= 0 in the thread's vector v.
+  /// Where the value of a channel >= 0 is, for the thread's vector v.
   __device__ __forceinline__ float* at(int channel, int v) const { return slot(channel % slots_, v); }
-  /// Adds up f(value) over the first `size` slots.
+  /// Accumulates sum = f(value, sum) over the first `size` slots.
   template <class F>
   __device__ __forceinline__ simt::Vec<W> sum(int size, int v, F f) const {
     simt::Vec<W> sum(0.0f);
@@ -62,12 +61,12 @@ class Ring {
 
 /// s = k + alpha sum of x_j^2 over the channels in the ring.
 template <class Target>
-__device__ __forceinline__ simt::Vec<Target::kVec> scale(const Ring<Target>& xs, int size, int v, const LrnWalk& walk) {
+__device__ __forceinline__ simt::Vec<Target::kVec> scale(const ChannelRing<Target>& xs, int size, int v, const LrnParams& params) {
   const auto squares = xs.sum(size, v, [](auto x, auto sum) { return fma(x, x, sum); });
-  return fma(walk.alpha, squares, simt::Vec<Target::kVec>(walk.k));
+  return fma(params.alpha, squares, simt::Vec<Target::kVec>(params.k));
 }
 
-/// s^-beta and 1/s. The paper's beta, 3/4, needs no powf, which would bound the kernels.
+/// s^-beta and 1/s. The paper's beta, 3/4, avoids powf, which would bound the kernels.
 template <bool kThreeQuarters, int W>
 __device__ __forceinline__ simt::Vec<W> power(simt::Vec<W> s, float beta, simt::Vec<W>& inverse) {
   if constexpr (kThreeQuarters) return inverse_three_quarters(s, inverse);
@@ -75,7 +74,7 @@ __device__ __forceinline__ simt::Vec<W> power(simt::Vec<W> s, float beta, simt::
   return map(s, [beta](float f) { return powf(f, -beta); });
 }
 
-/// Calls f(v, column) for the thread's vectors of columns: v counts them.
+/// Calls f(v, column) for each of the thread's vectors of columns; v is the vector's number.
 template <class Target, class F>
 __device__ __forceinline__ void for_own_columns(std::int64_t columns, F f) {
   const std::int64_t step = std::int64_t{blockDim.x} * Target::kVec;
@@ -86,24 +85,24 @@ __device__ __forceinline__ void for_own_columns(std::int64_t columns, F f) {
 // Computes  y_i = x_i s_i^-beta, s_i = k + alpha sum of x_j^2 over the channels j from i - size/2 to i + size/2
 // Layout    x, y (C, columns), columns = H W N
 // Mapping   blockIdx.y is the group; a thread walks through its channels with a few columns, whose window is a ring in shared memory.
-//           kSize is the size where the compiler knows it, else 0
+//           kSize is the size if known at compile time, else 0
 // Cost      2 size + 30 FLOP, 8 bytes an element: bound by memory
 template <class Target, class T, int kSize, bool kThreeQuarters>
-__global__ void __launch_bounds__(Target::kThreads) lrn_forward_kernel(T* y, const T* x, LrnWalk walk) {
+__global__ void __launch_bounds__(Target::kThreads) lrn_forward_kernel(T* y, const T* x, LrnParams params) {
   constexpr int W = Target::kVec;
-  const int size = kSize > 0 ? kSize : walk.size, half = size / 2;
-  const std::int64_t group = std::int64_t{blockIdx.y} * walk.channels * walk.columns;
+  const int size = kSize > 0 ? kSize : params.size, half = size / 2;
+  const std::int64_t group = std::int64_t{blockIdx.y} * params.channels * params.columns;
   float* shared = simt::shared_memory<float>();
-  const Ring<Target> xs(shared, size);
-  for (int ahead = 0; ahead < walk.channels + half; ++ahead) {
+  const ChannelRing<Target> xs(shared, size);
+  for (int ahead = 0; ahead < params.channels + half; ++ahead) {
     const int i = ahead - half;  // its window ends at `ahead`
-    const T* x_ahead = x + group + ahead * walk.columns;
-    T* y_i = y + group + i * walk.columns;
-    for_own_columns<Target>(walk.columns, [=](int v, std::int64_t column) {
-      simt::store<W>(xs.at(ahead, v), ahead < walk.channels ? simt::load<W>(x_ahead + column) : simt::Vec<W>(0.0f));
+    const T* x_ahead = x + group + ahead * params.columns;
+    T* y_i = y + group + i * params.columns;
+    for_own_columns<Target>(params.columns, [=](int v, std::int64_t column) {
+      simt::store<W>(xs.at(ahead, v), ahead < params.channels ? simt::load<W>(x_ahead + column) : simt::Vec<W>(0.0f));
       if (i < 0) return;
       simt::Vec<W> inverse;
-      const auto s_power = power<kThreeQuarters>(scale(xs, size, v, walk), walk.beta, inverse);
+      const auto s_power = power<kThreeQuarters>(scale(xs, size, v, params), params.beta, inverse);
       simt::store<W>(y_i + column, simt::load<W>(xs.at(i, v)) * s_power);
     });
   }
@@ -113,27 +112,27 @@ __global__ void __launch_bounds__(Target::kThreads) lrn_forward_kernel(T* y, con
 // Layout    x, dx, dy (C, columns), columns = H W N
 // Mapping   as forward, a pipeline of three channels: x is read at `ahead`; s_j is complete at j = ahead - size/2; the sum over j, and so
 //           dx_i, at i = j - size/2
-// Cost      3 size + 35 FLOP, 12 bytes an element: bound by memory; s is cheaper to compute again than to store and load
+// Cost      3 size + 35 FLOP, 12 bytes an element: bound by memory; recomputing s is cheaper than storing and loading it
 template <class Target, class T, int kSize, bool kThreeQuarters>
-__global__ void __launch_bounds__(Target::kThreads) lrn_backward_kernel(T* dx, const T* dy, const T* x, LrnWalk walk) {
+__global__ void __launch_bounds__(Target::kThreads) lrn_backward_kernel(T* dx, const T* dy, const T* x, LrnParams params) {
   constexpr int W = Target::kVec;
-  const int size = kSize > 0 ? kSize : walk.size, half = size / 2;
-  const std::int64_t group = std::int64_t{blockIdx.y} * walk.channels * walk.columns;
-  const float factor = -2.0f * walk.alpha * walk.beta;
+  const int size = kSize > 0 ? kSize : params.size, half = size / 2;
+  const std::int64_t group = std::int64_t{blockIdx.y} * params.channels * params.columns;
+  const float factor = -2.0f * params.alpha * params.beta;
   float* shared = simt::shared_memory<float>();
-  const Ring<Target> xs(shared, size), terms(shared, size);  // x_j, and dy_j x_j s_j^(-beta - 1)
-  const Ring<Target> firsts(shared, half + 1);               // dy_j s_j^-beta
-  for (int ahead = 0; ahead < walk.channels + 2 * half; ++ahead) {
+  const ChannelRing<Target> xs(shared, size), terms(shared, size);  // x_j, and dy_j x_j s_j^(-beta - 1)
+  const ChannelRing<Target> firsts(shared, half + 1);               // dy_j s_j^-beta
+  for (int ahead = 0; ahead < params.channels + 2 * half; ++ahead) {
     const int j = ahead - half, i = j - half;
-    const T *x_ahead = x + group + ahead * walk.columns, *dy_j = dy + group + j * walk.columns;
-    T* dx_i = dx + group + i * walk.columns;
-    for_own_columns<Target>(walk.columns, [=](int v, std::int64_t column) {
-      simt::store<W>(xs.at(ahead, v), ahead < walk.channels ? simt::load<W>(x_ahead + column) : simt::Vec<W>(0.0f));
+    const T *x_ahead = x + group + ahead * params.columns, *dy_j = dy + group + j * params.columns;
+    T* dx_i = dx + group + i * params.columns;
+    for_own_columns<Target>(params.columns, [=](int v, std::int64_t column) {
+      simt::store<W>(xs.at(ahead, v), ahead < params.channels ? simt::load<W>(x_ahead + column) : simt::Vec<W>(0.0f));
       if (j < 0) return;
       simt::Vec<W> term(0.0f);
-      if (j < walk.channels) {
+      if (j < params.channels) {
         simt::Vec<W> inverse;
-        const auto s_power = power<kThreeQuarters>(scale(xs, size, v, walk), walk.beta, inverse);
+        const auto s_power = power<kThreeQuarters>(scale(xs, size, v, params), params.beta, inverse);
         const simt::Vec<W> first = simt::load<W>(dy_j + column) * s_power;
         term = first * simt::load<W>(xs.at(j, v)) * inverse;
         simt::store<W>(firsts.at(j, v), first);
@@ -146,22 +145,22 @@ __global__ void __launch_bounds__(Target::kThreads) lrn_backward_kernel(T* dx, c
   }
 }
 
-/// Launches a kernel with as many threads a block as its rings leave room for.
+/// Launches a kernel with as many threads per block as its rings leave room for.
 template <class Target, class K, class... A>
-void launch_walk(K kernel, int slots, int groups, const LrnWalk& walk, StreamHandle stream, A... arrays) {
-  constexpr std::size_t kRoom = 48 * 1024;  // what every GPU grants without being asked
+void launch_lrn(K kernel, int slots, int groups, const LrnParams& params, StreamHandle stream, A... arrays) {
+  constexpr std::size_t kDefaultSharedBytes = 48 * 1024;  // what every GPU grants without opting in
   const std::size_t per_thread = sizeof(float) * Target::kVec * LrnBlock<Target>::kVecs * static_cast<std::size_t>(slots);
   unsigned threads = Target::kThreads;
-  while (threads > 1 && threads * per_thread > kRoom) threads /= 2;
-  if (threads * per_thread > kRoom && Target::kThreads > 1)
-    throw std::invalid_argument("size is " + std::to_string(walk.size) + "; its window does not fit into a GPU's shared memory");
+  while (threads > 1 && threads * per_thread > kDefaultSharedBytes) threads /= 2;
+  if (threads * per_thread > kDefaultSharedBytes && Target::kThreads > 1)
+    throw std::invalid_argument("size is " + std::to_string(params.size) + "; its window does not fit into a GPU's shared memory");
   const auto columns_per_block = std::int64_t{threads} * Target::kVec * LrnBlock<Target>::kVecs;
-  const dim3 grid(static_cast<unsigned>(simt::ceil_div(walk.columns, columns_per_block)), static_cast<unsigned>(groups));
-  simt::launch(kernel, grid, threads, threads * per_thread, stream, arrays..., walk);
+  const dim3 grid(static_cast<unsigned>(simt::ceil_div(params.columns, columns_per_block)), static_cast<unsigned>(groups));
+  simt::launch(kernel, grid, threads, threads * per_thread, stream, arrays..., params);
 }
 
-/// Checks the shape and works out the walk: a window wider than twice the group covers no more than one that is.
-LrnWalk walk_of(const LrnShape& shape) {
+/// Checks the shape and derives the parameters. A window wider than 2 channels - 1 is clamped to that: it covers no more channels.
+LrnParams params_of(const LrnShape& shape) {
   const auto fail = [](const std::string& what) { throw std::invalid_argument(what); };
   if (shape.size < 1 || shape.size % 2 == 0) fail("size is " + std::to_string(shape.size) + "; it must be odd");
   if (shape.groups < 1 || shape.C % shape.groups != 0)
@@ -174,17 +173,17 @@ LrnWalk walk_of(const LrnShape& shape) {
   return {shape.columns, channels, size, shape.k, shape.alpha, shape.beta};
 }
 
-/// Calls f with the target, the size if it is the paper's (else 0), and whether beta is the paper's. A size that the compiler knows unrolls
+/// Calls f with the target, the size if it is the paper's (else 0), and whether beta is the paper's. A size known at compile time unrolls
 /// the sums: backward takes a tenth less on a CPU. A beta of 3/4 takes a quarter of the time of another. (Layers of other sizes and betas:
 /// benchmarks/layers.py --net)
 template <class F>
-void with_case(const LrnWalk& walk, F f) {
+void with_case(const LrnParams& params, F f) {
   constexpr int kPaper = 5;
   using Size = std::integral_constant<int, kPaper>;
   using AnySize = std::integral_constant<int, 0>;
   with_target([&](auto target) {
-    const bool three_quarters = walk.beta == 0.75f;
-    if (walk.size == kPaper && three_quarters) return f(target, Size{}, std::true_type{});
+    const bool three_quarters = params.beta == 0.75f;
+    if (params.size == kPaper && three_quarters) return f(target, Size{}, std::true_type{});
     if (three_quarters) return f(target, AnySize{}, std::true_type{});
     f(target, AnySize{}, std::false_type{});
   });
@@ -195,21 +194,21 @@ void with_case(const LrnWalk& walk, F f) {
 template <class T>
 void lrn_forward(T* y, const T* x, const LrnShape& shape, StreamHandle stream) {
   const simt::Range range(__func__);
-  const LrnWalk walk = walk_of(shape);
-  with_case(walk, [&](auto target, auto size, auto three_quarters) {
+  const LrnParams params = params_of(shape);
+  with_case(params, [&](auto target, auto size, auto three_quarters) {
     using Target = decltype(target);
-    launch_walk<Target>(lrn_forward_kernel<Target, T, size.value, three_quarters.value>, walk.size, shape.groups, walk, stream, y, x);
+    launch_lrn<Target>(lrn_forward_kernel<Target, T, size.value, three_quarters.value>, params.size, shape.groups, params, stream, y, x);
   });
 }
 
 template <class T>
 void lrn_backward(T* dx, const T* dy, const T* x, const LrnShape& shape, StreamHandle stream) {
   const simt::Range range(__func__);
-  const LrnWalk walk = walk_of(shape);
-  with_case(walk, [&](auto target, auto size, auto three_quarters) {
+  const LrnParams params = params_of(shape);
+  with_case(params, [&](auto target, auto size, auto three_quarters) {
     using Target = decltype(target);
-    const int slots = 2 * walk.size + walk.size / 2 + 1;
-    launch_walk<Target>(lrn_backward_kernel<Target, T, size.value, three_quarters.value>, slots, shape.groups, walk, stream, dx, dy, x);
+    const int slots = 2 * params.size + params.size / 2 + 1;
+    launch_lrn<Target>(lrn_backward_kernel<Target, T, size.value, three_quarters.value>, slots, shape.groups, params, stream, dx, dy, x);
   });
 }
 

@@ -1,11 +1,11 @@
-// Philox4x32-10: random numbers from a key and a counter alone (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
+// Philox4x32-10: random numbers from a key and a counter (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011).
 #pragma once
 
 #include "simt/simt.cuh"
 
 namespace pyalexnet {
 
-/// Turns W counters of four words each, words[0..3], into four random words each, under one key.
+/// Replaces W counters of four words each, words[0..3], by four random words each, under one key.
 template <int W>
 __device__ __forceinline__ void philox(simt::WordVec<W> (&words)[4], std::uint64_t key) {
   constexpr std::uint32_t kMultiply0 = 0xD2511F53u, kMultiply1 = 0xCD9E8D57u;

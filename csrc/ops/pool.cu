@@ -4,14 +4,14 @@
 namespace pyalexnet {
 namespace {
 
-/// Left to itself, ptxas keeps to 40 registers for a sixth block on an SM, and spills for it.
+/// Blocks per SM. Without this bound ptxas limits itself to 40 registers, for a sixth block, and spills.
 [[maybe_unused]] constexpr int kBlocksPerSm = 4;
 
 // Computes  y[c,p,q,n] = max over r,s of x[c, p stride - pad + r, q stride - pad + s, n], windows clipped at the borders (paper, 3.4);
-//           argmax = r size + s of the first maximum in row-major order; a NaN counts as the greatest
+//           argmax = r size + s of the first maximum in row-major order; a NaN counts as the maximum
 // Layout    x (C, H, W, N), y and argmax (C, P, Q, N)
-// Mapping   blockIdx.y is the channel; a block has pixels of y, rows of threads a pixel each, with all its images
-// Cost      size^2 comparisons, 4 stride^2 + 6 bytes an output: bound by memory (windows that overlap meet in the caches)
+// Mapping   blockIdx.y is the channel; a block has pixels of y; a row of threads takes one pixel at a time, with all its images
+// Cost      size^2 comparisons, 4 stride^2 + 6 bytes an output: bound by memory (overlapping windows hit the caches)
 template <class Target, class T>
 __global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
     maxpool_forward_kernel(T* y, std::uint16_t* argmax, const T* x, PoolShape shape, simt::FastDiv columns) {
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
 
 // Computes  dx[c,h,w,n] = sum of dy over the windows whose maximum was at (h, w)
 // Layout    dx (C, H, W, N), dy and argmax (C, P, Q, N)
-// Mapping   as forward, with pixels of dx; each gathers from the windows that cover it, in row-major order, so no atomics
+// Mapping   as forward, with pixels of dx; each gathers from the windows that cover it, in row-major order, so no atomics are needed
 // Cost      (size / stride)^2 additions, 4 + 6 / stride^2 bytes an input: bound by memory
 template <class Target, class T>
 __global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
   for_own_pixels<Target>(shape.H * shape.W, [=](int pixel) {
     int w;
     const int h = columns.split(pixel, w);
-    // The windows that cover row h: those with p stride <= h + pad < p stride + size.
+    // Windows that cover row h: p stride <= h + pad < p stride + size.
     const int row = h + shape.pad, column = w + shape.pad;
     const int p_begin = row < shape.size ? 0 : stride.quotient(row - shape.size) + 1;
     const int q_begin = column < shape.size ? 0 : stride.quotient(column - shape.size) + 1;

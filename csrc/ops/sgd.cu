@@ -4,7 +4,7 @@
 namespace pyalexnet {
 namespace {
 
-/// The segment that has element i: the last whose start is not beyond it.
+/// The segment that contains element i: the last whose start is at most i.
 __device__ __forceinline__ int segment_of(std::int64_t i, const std::int64_t* starts, int segments) {
   int low = 0, high = segments;
   while (high - low > 1) {
@@ -19,7 +19,7 @@ __device__ __forceinline__ int segment_of(std::int64_t i, const std::int64_t* st
 
 // Computes  v = momentum v - decay rate w - rate g, w = w + v, with each segment's rate and decay (paper, 5)
 // Layout    weights, gradients, momenta: flat; segment s is [starts[s], starts[s+1]), starts are multiples of 64 floats
-// Mapping   a thread has Target::kVecsPerThread vectors, a block's side by side; it searches for the first one's segment
+// Mapping   a thread processes Target::kVecsPerThread vectors, adjacent threads adjacent ones; it looks up each segment that it enters
 // Cost      5 FLOP, 20 bytes an element: bound by memory
 template <class Target>
 __global__ void __launch_bounds__(Target::kThreads)

@@ -1,4 +1,4 @@
-// Softmax, cross-entropy loss, its gradient, and the counts of right answers.
+// Softmax, cross-entropy loss, its gradient, and counts of correct predictions.
 #include "ops/elementwise.cuh"
 
 namespace pyalexnet {
@@ -10,15 +10,15 @@ struct SoftmaxBlock {
   static constexpr int kVecs = Target::kOnGpu ? 2 : 1, kShares = Target::kOnGpu ? 128 : 1;
 };
 
-/// What each share of the classes puts into shared memory.
+/// What one share of the classes stores in shared memory.
 template <class Target>
 using Values = float[SoftmaxBlock<Target>::kVecs][Target::kVec];
 
-/// Combines what the shares of the classes found, in their order, for every thread to see. Two uses in a row need `values` of their own: a
-/// thread may be in the second while another reads the first one's result. A third may have the first one's, because of the barriers of the
-/// second.
+/// Reduces the shares' values with f, in a fixed order, and returns the result to every thread. Two calls in a row need different `values`:
+/// a thread may be in the second while another reads the result of the first. A third may reuse the first one's, because of the second's
+/// barriers.
 template <class Target, class F>
-__device__ __forceinline__ simt::Vec<Target::kVec> combine(Values<Target>* values, simt::Vec<Target::kVec> own, F f) {
+__device__ __forceinline__ simt::Vec<Target::kVec> reduce_shares(Values<Target>* values, simt::Vec<Target::kVec> own, F f) {
   constexpr int W = Target::kVec;
   simt::store<W>(values[threadIdx.y][threadIdx.x], own);
   for (int half = SoftmaxBlock<Target>::kShares / 2; half > 0; half /= 2) {
@@ -32,7 +32,7 @@ __device__ __forceinline__ simt::Vec<Target::kVec> combine(Values<Target>* value
   return simt::load<W>(values[0][threadIdx.x]);
 }
 
-/// What softmax_kernel reads and writes; null pointers are results that nobody wants.
+/// The arrays of softmax_kernel; results whose pointer is null are not written.
 template <class T>
 struct SoftmaxArrays {
   float* probabilities;
@@ -43,23 +43,24 @@ struct SoftmaxArrays {
   const std::int32_t* labels;
 };
 
-// Computes  p = softmax(logits); loss = -log p[label]; dlogits = scale (p - onehot(label)); rank = number of classes that beat the
-//           label: greater, or equal and of smaller index. A label < 0 masks its image: loss and gradient 0, rank -1. A loss that is
-//           no finite number, as is that of a label >= K, has rank K
+// Computes  p = softmax(logits); loss = -log p[label]; dlogits = scale (p - onehot(label)); rank = number of classes that beat the label:
+//           greater, or equal and of smaller index. A label < 0 masks its image: loss and gradient 0, rank -1. A loss that is not finite,
+//           as for a label >= K, has rank K
 // Layout    logits, probabilities, dlogits (K, N); labels, losses, ranks (N)
-// Mapping   a block has kVecs vectors of images; kShares threads share the classes of each and combine what they find (greatest, sum, rank)
-// through shared memory in a tree Cost      2 exp and 6 FLOP, 4 to 12 bytes a logit (its later reads hit the caches): bound by latency
+// Mapping   a block has kVecs vectors of images; kShares threads share the classes of each and reduce maximum, sum and rank through shared
+//           memory in a tree
+// Cost      2 exp and 6 FLOP, 4 to 12 bytes a logit (later reads hit the caches): bound by latency
 template <class Target, class T>
 __global__ void __launch_bounds__(Target::kThreads) softmax_kernel(SoftmaxArrays<T> a, int K, int N, float scale) {
   constexpr int W = Target::kVec, kShares = SoftmaxBlock<Target>::kShares;
-  auto* values = simt::shared_memory<Values<Target>>();  // of each share, twice
+  auto* values = simt::shared_memory<Values<Target>>();  // one per share, twice
   auto* others = values + kShares;
   const int share = static_cast<int>(threadIdx.y);
   const int n = (static_cast<int>(blockIdx.x) * SoftmaxBlock<Target>::kVecs + static_cast<int>(threadIdx.x)) * W;
-  const bool inside = n < N;  // threads outside still take part in the barriers
+  const bool inside = n < N;  // threads outside must still reach the barriers
   const int classes = inside ? K : 0;
   const T* logits = a.logits + n;
-  simt::Vec<W> greatest(-INFINITY), own(0.0f), sum(0.0f), beaten(0.0f);
+  simt::Vec<W> maximum(-INFINITY), own(0.0f), sum(0.0f), rank(0.0f);
   simt::IntVec<W> labels(-1);
   SIMT_UNROLL
   for (int i = 0; i < W; ++i) {
@@ -68,25 +69,25 @@ __global__ void __launch_bounds__(Target::kThreads) softmax_kernel(SoftmaxArrays
   }
   for (int k = share; k < classes; k += kShares) {
     const auto v = simt::load<W>(logits + std::int64_t{k} * N);
-    greatest = select(v > greatest, v, greatest);
+    maximum = select(v > maximum, v, maximum);
   }
-  greatest = combine<Target>(values, greatest, [](auto x, auto y) { return select(y > x, y, x); });
+  maximum = reduce_shares<Target>(values, maximum, [](auto x, auto y) { return select(y > x, y, x); });
   const auto exponential = [](simt::Vec<W> x) { return map(x, [](float f) { return expf(f); }); };
   const simt::Vec<W> zero(0.0f), one(1.0f);
   for (int k = share; k < classes; k += kShares) {
     const auto v = simt::load<W>(logits + std::int64_t{k} * N);
-    sum = sum + exponential(v - greatest);
-    beaten = beaten + select((v > own) | ((v == own) & (labels > simt::IntVec<W>(k))), one, zero);
+    sum = sum + exponential(v - maximum);
+    rank = rank + select((v > own) | ((v == own) & (labels > simt::IntVec<W>(k))), one, zero);
   }
   const auto add = [](auto x, auto y) { return x + y; };
-  sum = combine<Target>(others, sum, add);
-  beaten = combine<Target>(values, beaten, add);
+  sum = reduce_shares<Target>(others, sum, add);
+  rank = reduce_shares<Target>(values, rank, add);
   if (!inside) return;
   const simt::Vec<W> reciprocal = one / sum;
   const auto masked = simt::IntVec<W>(0) > labels;
   for (int k = share; k < classes; k += kShares) {
     const std::int64_t at = std::int64_t{k} * N + n;
-    const simt::Vec<W> p = exponential(simt::load<W>(a.logits + at) - greatest) * reciprocal;
+    const simt::Vec<W> p = exponential(simt::load<W>(a.logits + at) - maximum) * reciprocal;
     if (a.probabilities != nullptr) simt::store<W>(a.probabilities + at, p);
     if (a.dlogits == nullptr) continue;
     const simt::Vec<W> target = select(labels == simt::IntVec<W>(k), one, zero);
@@ -95,16 +96,16 @@ __global__ void __launch_bounds__(Target::kThreads) softmax_kernel(SoftmaxArrays
   if (share != 0) return;
   SIMT_UNROLL
   for (int i = 0; i < W; ++i) {
-    const float loss = logf(sum[i]) - (own[i] - greatest[i]);
+    const float loss = logf(sum[i]) - (own[i] - maximum[i]);
     const bool finite = fabsf(loss) <= 3.402823466e38f;
     a.losses[n + i] = masked[i] ? 0.0f : loss;
-    a.ranks[n + i] = masked[i] ? -1 : finite ? static_cast<int>(beaten[i]) : K;
+    a.ranks[n + i] = masked[i] ? -1 : finite ? static_cast<int>(rank[i]) : K;
   }
 }
 
-// Computes  totals += [sum of the losses, ranks below 1, ranks below k, unmasked images]
+// Computes  totals += [sum of losses, ranks below 1, ranks below k, unmasked images]
 // Layout    losses, ranks (N); totals (4)
-// Mapping   one block; its threads take images in turn and combine their sums in a tree
+// Mapping   one block; its threads take images in turn and reduce in a tree
 // Cost      4 FLOP, 8 bytes an image: bound by latency
 template <class Target>
 __global__ void __launch_bounds__(Target::kThreads)
@@ -142,7 +143,7 @@ void softmax_cross_entropy(float* probabilities, T* dlogits, float* losses, std:
     using Target = decltype(target);
     using Block = SoftmaxBlock<Target>;
     static_assert(Block::kVecs * Block::kShares <= Target::kThreads, "softmax: the block has too few threads");
-    static_assert((Block::kShares & (Block::kShares - 1)) == 0, "softmax: shares are combined in a binary tree");
+    static_assert((Block::kShares & (Block::kShares - 1)) == 0, "softmax: shares are reduced in a binary tree");
     const dim3 grid(static_cast<unsigned>(simt::ceil_div(N, Target::kVec * Block::kVecs)));
     const dim3 block(Block::kVecs, Block::kShares);
     const SoftmaxArrays<T> arrays{probabilities, dlogits, losses, ranks, logits, labels};
