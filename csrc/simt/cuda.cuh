@@ -1,4 +1,4 @@
-// The execution model on NVIDIA GPUs: CUDA as it is, and the few words of simt.cuh that it lacks.
+// The execution model on NVIDIA GPUs: plain CUDA, and the few names of simt.cuh that it lacks.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -14,14 +14,13 @@
 #define SIMT_PRAGMA(text) _Pragma(#text)
 #define SIMT_UNROLL SIMT_PRAGMA(unroll)
 #define SIMT_UNROLL_LOOP SIMT_PRAGMA(unroll 2)
-#define SIMT_INLINE_ON_GPU __device__ __forceinline__
 
 namespace simt {
 
 /// A cudaStream_t.
 using Stream = void*;
 
-/// Throws std::runtime_error that names the call, its place and CUDA's reason.
+/// Throws std::runtime_error with the call, its source location and CUDA's reason.
 inline void check(cudaError_t status, const char* what, const char* file, int line) {
   if (status == cudaSuccess) return;
   throw std::runtime_error(std::string(what) + " failed: " + cudaGetErrorName(status) + ": " + cudaGetErrorString(status) + " (" + file +
@@ -31,14 +30,14 @@ inline void check(cudaError_t status, const char* what, const char* file, int li
 
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes, Stream stream, A&&... args) {
-  constexpr std::size_t kWithoutAsking = 48 * 1024;
-  if (shared_bytes > kWithoutAsking)
+  constexpr std::size_t kDefaultSharedBytes = 48 * 1024;
+  if (shared_bytes > kDefaultSharedBytes)
     SIMT_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
   kernel<<<grid, block, shared_bytes, static_cast<cudaStream_t>(stream)>>>(P(args)...);
   SIMT_CHECK(cudaGetLastError());
 }
 
-/// What is launched while it lives has this name in NVIDIA's profilers (NVTX), where the toolkit had their library.
+/// Names what is launched in its scope, in NVIDIA's profilers (NVTX). Does nothing where the toolkit lacks their library.
 class Range {
  public:
   explicit Range([[maybe_unused]] const char* name) { SIMT_NVTX(nvtxRangePushA(name)); }
@@ -55,8 +54,8 @@ __device__ __forceinline__ T* shared_memory() {
 
 // --- memory ---
 
-/// What one access moves: 2, 4, 8 or 16 bytes. As members of a struct they may be stored one by one: nvcc joins such stores only where it
-/// still sees that their addresses follow each other.
+/// The integer type of an access of 2, 4, 8 or 16 bytes. Members of a struct may be stored one by one: nvcc merges such stores only where
+/// it can still see that their addresses are consecutive.
 template <std::size_t kBytes>
 struct Access;
 template <>
@@ -76,7 +75,7 @@ struct Access<16> {
   using Bits = unsigned __int128;
 };
 
-/// A P at an address that is a multiple of its size: one access.
+/// Reads a P in one access; the address is a multiple of its size.
 template <class P>
 __device__ __forceinline__ P read(const void* p) {
   return *static_cast<const P*>(p);
@@ -88,7 +87,7 @@ __device__ __forceinline__ void write(void* p, P x) {
   *static_cast<decltype(bits)*>(p) = bits;
 }
 
-// --- asynchronous copies (sm_80 and newer): the data goes to shared memory without passing through registers ---
+// --- asynchronous copies (sm_80 and newer): to shared memory without passing through registers ---
 
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 #define SIMT_HAS_ASYNC_COPIES 1
@@ -96,8 +95,7 @@ __device__ __forceinline__ void write(void* p, P x) {
 #define SIMT_HAS_ASYNC_COPIES 0
 #endif
 
-/// Copies W elements, at addresses that are multiples of what an access moves (see access_width); complete after copy_async_wait() and
-/// a barrier.
+/// Copies W elements; both addresses are multiples of an access's size (see access_width). Complete after copy_async_wait() and a barrier.
 template <int W, class T>
 __device__ __forceinline__ void copy_async(T* shared, const T* global) {
   constexpr int kAccess = access_width<T, W>();
@@ -106,7 +104,7 @@ __device__ __forceinline__ void copy_async(T* shared, const T* global) {
 #if SIMT_HAS_ASYNC_COPIES
     constexpr int kBytes = kAccess * sizeof(T);
     const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared + i));
-    if constexpr (kBytes == 16)  // .cg passes by the first-level cache, which only takes such
+    if constexpr (kBytes == 16)  // .cg bypasses the L1 cache and takes only 16 bytes
       asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global + i) : "memory");
     else
       asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(to), "l"(global + i), "n"(kBytes) : "memory");
@@ -115,7 +113,7 @@ __device__ __forceinline__ void copy_async(T* shared, const T* global) {
 #endif
   }
 }
-/// Waits for all copies that this thread has started.
+/// Waits for all copies that this thread started.
 __device__ __forceinline__ void copy_async_wait() {
 #if SIMT_HAS_ASYNC_COPIES
   asm volatile("cp.async.wait_all;" ::: "memory");

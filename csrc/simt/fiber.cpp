@@ -21,8 +21,8 @@
 #define SIMT_HIDDEN(name) ".hidden " name "\n"
 #endif
 
-// simt_switch(void** save, void* load): pushes the registers that the ABI makes a callee preserve, stores the stack pointer in *save,
-// takes `load` for it and pops. A new fiber's stack is laid out as if it had called simt_switch from simt_enter.
+// simt_switch(void** save, void* load): pushes the callee-saved registers, stores the stack pointer in *save, replaces it by `load` and
+// pops. A new fiber's stack looks as if simt_enter had called simt_switch.
 #if defined(__x86_64__)
 asm(".text\n.p2align 4\n.globl " SIMT_SYMBOL("simt_switch") "\n" SIMT_HIDDEN("simt_switch") SIMT_SYMBOL("simt_switch") ":\n"
     "  pushq %rbp\n  pushq %rbx\n  pushq %r12\n  pushq %r13\n  pushq %r14\n  pushq %r15\n"
@@ -52,7 +52,7 @@ asm(".text\n.p2align 4\n.globl " SIMT_SYMBOL("simt_switch") "\n" SIMT_HIDDEN("si
     "  blr x19\n"
     "  brk #0\n");
 #else
-#error "simt: fibers are written for x86-64 and aarch64; add simt_switch for this processor here"
+#error "simt: fibers exist for x86-64 and aarch64; add simt_switch for this processor here"
 #endif
 
 extern "C" void simt_switch(void** save, void* load);
@@ -82,7 +82,7 @@ Fiber::Fiber() {
 Fiber::Fiber(void (*entry)(void*), void* argument, std::size_t skew) : entry_(entry), argument_(argument) {
   mapping_ = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping_ == MAP_FAILED) throw std::bad_alloc();
-  // A kernel that overruns its stack stops here instead of writing into its neighbour's.
+  // Guard page: a stack overflow faults instead of writing into the neighbouring stack.
   mprotect(mapping_, kGuardBytes, PROT_NONE);
   stack_bottom_ = static_cast<char*>(mapping_) + kGuardBytes;
   stack_bytes_ = kStackBytes;
@@ -116,7 +116,7 @@ Fiber::~Fiber() {
   __tsan_destroy_fiber(tsan_fiber_);
 #endif
 #if defined(__SANITIZE_ADDRESS__)
-  // Whoever maps this address next must not find the red zones of frames that were never left.
+  // The next mapping at this address must not inherit the red zones of frames that never returned.
   __asan_unpoison_memory_region(stack_bottom_, stack_bytes_);
 #endif
   munmap(mapping_, kGuardBytes + kStackBytes);

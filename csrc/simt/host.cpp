@@ -1,4 +1,4 @@
-// Runs the blocks of a grid: each on one worker, its threads as fibers that take turns.
+// Runs the blocks of a grid: each on one worker, its threads as fibers that run one at a time.
 #include <algorithm>
 #include <memory>
 #include <new>
@@ -22,7 +22,7 @@ namespace {
 
 constexpr std::size_t kSharedAlignment = 64;
 
-/// SplitMix64: a stateless scramble, good enough to deal out thread orders.
+/// SplitMix64: a stateless hash, random enough for thread orders.
 std::uint64_t scramble(std::uint64_t x) {
   x += 0x9e3779b97f4a7c15ull;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
@@ -30,9 +30,9 @@ std::uint64_t scramble(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
-/// Puts what is in ascending order into the order that the Execution asks for.
+/// Reorders an ascending range as the Execution asks.
 template <class It>
-void arrange(It begin, It end, std::uint64_t salt) {
+void reorder(It begin, It end, std::uint64_t salt) {
   const Execution& how = execution();
   if (how.order == Order::kReverse) std::reverse(begin, end);
   if (how.order != Order::kShuffled) return;
@@ -42,15 +42,15 @@ void arrange(It begin, It end, std::uint64_t salt) {
   }
 }
 
-/// One worker's block: which of its threads can run, which wait, and on which fiber.
+/// Schedules the threads of a worker's block: which can run, which wait, and on which fiber.
 class BlockRunner {
  public:
-  /// Runs one block. Throws std::runtime_error when its threads wait for each other for ever.
+  /// Runs one block. Throws std::runtime_error if its threads deadlock.
   void run(dim3 block, std::uint64_t block_number, void (*body)(void*), void* context) {
     body_ = body;
     context_ = context;
     live_ = count_ = block.x * block.y * block.z;
-    if (count_ == 1) {  // waits for nobody and needs no fiber
+    if (count_ == 1) {  // never waits, so needs no fiber
       enter(0, {0, 0, 0});
       alone_.copies.clear();
       body(context);
@@ -64,7 +64,7 @@ class BlockRunner {
     salt_ = scramble(block_number);
     ready_.resize(count_);
     std::iota(ready_.begin(), ready_.end(), 0u);
-    arrange(ready_.begin(), ready_.end(), salt_);
+    reorder(ready_.begin(), ready_.end(), salt_);
     next_ = 0;
     running_ = &main_;
     switch_to(free_fiber());
@@ -77,9 +77,9 @@ class BlockRunner {
     wait();
   }
 
-  void copy_at_wait(void* to, const void* from, std::size_t bytes) { running_thread().copies.push_back({to, from, bytes}); }
+  void defer_copy(void* to, const void* from, std::size_t bytes) { running_thread().copies.push_back({to, from, bytes}); }
 
-  void make_copies() {
+  void run_deferred_copies() {
     for (const Copy& copy : running_thread().copies) std::memcpy(copy.to, copy.from, copy.bytes);
     running_thread().copies.clear();
   }
@@ -103,7 +103,7 @@ class BlockRunner {
  private:
   enum class State { kNew, kReady, kAtBarrier, kAtWarp, kDone };
 
-  /// A copy that its thread has asked for and not yet waited for.
+  /// An asynchronous copy that its thread has not waited for yet.
   struct Copy {
     void* to;
     const void* from;
@@ -112,7 +112,7 @@ class BlockRunner {
 
   struct Thread {
     State state = State::kNew;
-    unsigned mask = 0;  // the lanes that it waits for, in kAtWarp
+    unsigned mask = 0;  // lanes that it waits for, in kAtWarp
     uint3 index{0, 0, 0};
     Fiber* fiber = nullptr;  // where it waits
     std::vector<Copy> copies;
@@ -121,7 +121,7 @@ class BlockRunner {
   struct Warp {
     unsigned arrived = 0;
     std::uint64_t given[kWarp] = {};
-    std::uint64_t published[kWarp] = {};  // apart from given, so that a lane can arrive again before another has read
+    std::uint64_t published[kWarp] = {};  // separate from given: a lane may arrive again before another has read
   };
 
   void lay_out(dim3 block) {
@@ -155,7 +155,7 @@ class BlockRunner {
     here.thread = index;
   }
 
-  /// What every fiber runs: new threads from start to end, while one is next; then it is free for others.
+  /// Loop of every fiber: runs new threads from start to end while one is next, then becomes idle.
   void serve() {
     while (true) {
       while (next_ < ready_.size() && threads_[ready_[next_]].state == State::kNew) {
@@ -170,13 +170,13 @@ class BlockRunner {
     }
   }
 
-  /// The running thread waits for others, who run meanwhile.
+  /// Suspends the running thread and lets others run.
   void wait() {
     threads_[here.linear_thread].fiber = running_;
     hand_over();
   }
 
-  /// Goes on with the next thread that can run; back to the caller of run() when there is none.
+  /// Switches to the next thread that can run, or back to run() if there is none.
   void hand_over() {
     if (next_ == ready_.size() && !release()) return switch_to(main_);
     Thread& next = threads_[ready_[next_]];
@@ -186,7 +186,7 @@ class BlockRunner {
     if (next.fiber != running_) switch_to(*next.fiber);
   }
 
-  /// When no thread can run: makes those ready whose wait is over. False when there are none.
+  /// If no thread can run: makes those ready whose wait is over. Returns false if there are none.
   bool release() {
     ready_.clear();
     next_ = 0;
@@ -207,7 +207,7 @@ class BlockRunner {
       }
       threads_[t].state = State::kReady;
     }
-    arrange(ready_.begin(), ready_.end(), salt_ = scramble(salt_));
+    reorder(ready_.begin(), ready_.end(), salt_ = scramble(salt_));
     return !ready_.empty();
   }
 
@@ -219,7 +219,7 @@ class BlockRunner {
                              std::to_string(here.block.z) + "): of " + std::to_string(count_) + " threads " + waiting(State::kAtBarrier) +
                              " wait at __syncthreads, " + waiting(State::kAtWarp) + " at a warp operation and " + waiting(State::kDone) +
                              " have ended";
-    // The waiting fibers cannot be unwound; kernels own nothing, so their stacks are simply dropped.
+    // The waiting fibers cannot be unwound. Kernels own no resources, so their stacks are simply dropped.
     idle_.clear();
     fibers_.clear();
     block_ = dim3(0, 0, 0);
@@ -232,10 +232,10 @@ class BlockRunner {
   unsigned count_ = 0, live_ = 0;
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
-  std::vector<unsigned> ready_;  // who can run, in the Execution's order, from next_ on
+  std::vector<unsigned> ready_;  // threads that can run, from next_ on, in the Execution's order
   std::size_t next_ = 0;
   std::uint64_t salt_ = 0;
-  Thread alone_;  // the only thread of a block
+  Thread alone_;  // the thread of a one-thread block
   std::uint64_t alone_value_ = 0;
   Fiber main_;
   Fiber* running_ = &main_;
@@ -243,7 +243,7 @@ class BlockRunner {
   std::vector<Fiber*> idle_;
 };
 
-/// What a worker keeps from block to block.
+/// What a worker keeps from one block to the next.
 struct Worker {
   BlockRunner runner;
   std::byte* shared = nullptr;
@@ -287,9 +287,9 @@ void barrier() { worker().runner.barrier(); }
 
 const std::uint64_t* exchange(unsigned mask, std::uint64_t value) { return worker().runner.exchange(mask, value); }
 
-void copy_at_wait(void* to, const void* from, std::size_t bytes) { worker().runner.copy_at_wait(to, from, bytes); }
+void defer_copy(void* to, const void* from, std::size_t bytes) { worker().runner.defer_copy(to, from, bytes); }
 
-void make_copies() { worker().runner.make_copies(); }
+void run_deferred_copies() { worker().runner.run_deferred_copies(); }
 
 void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, void (*body)(void*), void* context) {
   check_launch(grid, block, shared_bytes);
@@ -298,7 +298,7 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, void (*body)(void
   if (execution().order != Order::kForward) {
     sequence.resize(static_cast<std::size_t>(count));
     std::iota(sequence.begin(), sequence.end(), std::int64_t{0});
-    arrange(sequence.begin(), sequence.end(), 0);
+    reorder(sequence.begin(), sequence.end(), 0);
   }
   const bool fill = execution().order != Order::kForward || execution().tiles != Tiles::kHost;
   parallel_for(count, [&](std::int64_t i) {
@@ -309,7 +309,7 @@ void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, void (*body)(void
     here.block = {static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x % grid.y),
                   static_cast<unsigned>(i / grid.x / grid.y)};
     here.shared = w.reserve(shared_bytes);
-    // A GPU's shared memory holds what the last block left: NaNs show who reads before anyone has written.
+    // A GPU does not clear shared memory: NaNs expose a read before the first write.
     if (fill && shared_bytes > 0) std::memset(here.shared, 0xff, shared_bytes);
     w.runner.run(block, static_cast<std::uint64_t>(i), body, context);
   });

@@ -1,8 +1,8 @@
 // CUDA's execution model on a CPU: a block is a task of a thread pool, a CUDA thread is a fiber of the worker that runs the block.
 //
-// One worker runs one block at a time, so __shared__ is thread_local storage. Threads run one after another and switch only where
-// they wait for each other: at __syncthreads() and at warp operations. Which of the runnable threads goes first is the Execution's
-// order; a kernel with its barriers in place gives the same bits in any.
+// A worker runs one block at a time, so __shared__ is thread_local storage. Threads run one at a time and switch only where they wait for
+// each other: at __syncthreads() and at warp operations. The Execution's order says which runnable thread goes first; a kernel that has its
+// barriers gives the same bits in every order.
 #pragma once
 
 #include <cmath>
@@ -19,8 +19,6 @@
 #define SIMT_PRAGMA(text) _Pragma(#text)
 #define SIMT_UNROLL SIMT_PRAGMA(GCC unroll 64)
 #define SIMT_UNROLL_LOOP SIMT_PRAGMA(GCC unroll 2)
-// A function of its own: within a larger one GCC does not keep two dozen accumulators in registers.
-#define SIMT_INLINE_ON_GPU __attribute__((noinline))
 
 #include "simt/storage.cuh"
 
@@ -35,16 +33,15 @@ struct dim3 {
 
 namespace simt {
 
-/// Work is done when a launch returns: a stream is only there for the launchers to have one signature.
+/// Unused: a launch returns when its work is done. It gives the launchers one signature on both targets.
 using Stream = void*;
 
 enum class Order { kForward, kReverse, kShuffled };
 
-/// Which instantiation of a kernel runs: the CPU's tiles, or on the CPU the exact one a GPU would run (kGpuPlainLoads: sm_75's,
-/// which has no asynchronous copies).
+/// Which instantiation of a kernel runs: the CPU's, a GPU's on the CPU, or (kGpuPlainLoads) sm_75's, which has no asynchronous copies.
 enum class Tiles { kHost, kGpu, kGpuPlainLoads };
 
-/// How launches run from now on. For tests and debugging; set it only between launches.
+/// How launches run. For tests and debugging; set it only between launches.
 struct Execution {
   Order order = Order::kForward;
   std::uint64_t seed = 0;
@@ -52,7 +49,7 @@ struct Execution {
 };
 Execution& execution();
 
-/// Where the running thread is. The fiber scheduler keeps it right across switches.
+/// The running thread's position. The fiber scheduler updates it at each switch.
 struct Here {
   uint3 thread{0, 0, 0};
   uint3 block{0, 0, 0};
@@ -61,18 +58,18 @@ struct Here {
   unsigned linear_thread = 0;
   std::byte* shared = nullptr;
 };
-// __thread: initialised at compile time, so that no access has to look whether that was done. Hidden: the address is worked out once
-// for a function. (A faster TLS model would move all the module's __shared__ arrays into glibc's small static reserve.)
+// __thread: constant initialisation, so that an access needs no check. Hidden: a function computes the address once. (A faster TLS model
+// would move all the module's __shared__ arrays into glibc's small static reserve.)
 extern __thread Here here __attribute__((visibility("hidden")));
 
 /// Waits for the block's other threads.
 void barrier();
 
-/// Waits for the lanes of `mask`; then published[i] is what lane i gave. Lanes outside the mask are not to be read.
+/// Waits for the lanes of `mask`, then returns what they gave, indexed by lane. Lanes outside the mask are undefined.
 const std::uint64_t* exchange(unsigned mask, std::uint64_t value);
 
-/// Runs body once for every thread of every block of the grid. Throws std::invalid_argument for a launch that no GPU would accept
-/// and std::runtime_error when threads wait for each other for ever.
+/// Runs body once for every thread of every block of the grid. Throws std::invalid_argument for a launch that no GPU would accept, and
+/// std::runtime_error if threads deadlock.
 void run_grid(dim3 grid, dim3 block, std::size_t shared_bytes, void (*body)(void*), void* context);
 
 template <class... P, class... A>
@@ -90,7 +87,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_byte
       &call);
 }
 
-/// A name for profilers on a GPU.
+/// Names launches for a GPU's profilers; does nothing here.
 struct [[maybe_unused]] Range {
   explicit Range(const char*) {}
 };
@@ -102,7 +99,7 @@ T* shared_memory() {
 
 // --- memory ---
 
-/// A P at any address.
+/// Reads a P at any address.
 template <class P>
 inline P read(const void* p) {
   P x;
@@ -114,23 +111,23 @@ inline void write(void* p, P x) {
   std::memcpy(p, &x, sizeof x);
 }
 
-// --- copies into shared memory that run in the background on a GPU ---
+// --- copies into shared memory, which are asynchronous on a GPU ---
 
-/// Has the running thread copy `bytes` when it waits for its copies; without a wait, never.
-void copy_at_wait(void* to, const void* from, std::size_t bytes);
-/// Makes the copies that the running thread has put off.
-void make_copies();
+/// Defers a copy to the running thread's next copy_async_wait(); without one, it never happens.
+void defer_copy(void* to, const void* from, std::size_t bytes);
+/// Makes the running thread's deferred copies.
+void run_deferred_copies();
 
-/// In the forward order the copy is made at once. In any other it is made at the wait and no sooner, so that a wait that is missing shows.
+/// Copies at once in the forward order. In any other order it copies at the wait and no sooner, so that a missing wait shows.
 template <int W, class T>
 inline void copy_async(T* shared, const T* global) {
   if (execution().order == Order::kForward)
     write(shared, read<Packed<T, W>>(global));
   else
-    copy_at_wait(shared, global, W * sizeof(T));
+    defer_copy(shared, global, W * sizeof(T));
 }
 inline void copy_async_wait() {
-  if (execution().order != Order::kForward) make_copies();
+  if (execution().order != Order::kForward) run_deferred_copies();
 }
 
 // --- warps ---

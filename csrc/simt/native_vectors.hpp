@@ -1,4 +1,4 @@
-// A CPU's vectors: GCC's and clang's vector extension, whose operators work on whole vectors, and on a vector and a scalar.
+// A CPU's vectors: the vector extension of GCC and clang, whose operators take whole vectors, or a vector and a scalar.
 #pragma once
 
 #include <cstring>
@@ -66,7 +66,7 @@ struct Vec {
   friend Mask<W> operator==(Vec a, Vec b) { return {a.v == b.v}; }
 };
 
-/// W elements as floats. Any alignment.
+/// Loads W elements as floats. Any alignment.
 template <int W, class T>
 inline Vec<W> load(const T* p) {
   Vec<W> r;
@@ -90,7 +90,7 @@ inline void store(T* p, Vec<W> x) {
     write(p, q);
   }
 }
-/// The first `count` elements, 0 < count <= W; the others are zeros. Any alignment.
+/// Loads the first `count` elements, 0 < count <= W; the others are zeros. Any alignment.
 template <int W, class T>
 inline Vec<W> load_first(const T* p, int count) {
   T first[W] = {};
@@ -103,14 +103,14 @@ inline void store_first(T* p, int count, Vec<W> x) {
   store<W>(first, x);
   std::memcpy(p, first, static_cast<std::size_t>(count) * sizeof(T));
 }
-/// W bytes as floats. Any alignment.
+/// Loads W bytes as floats. Any alignment.
 template <int W>
 inline Vec<W> load_bytes(const std::uint8_t* p) {
   typename NativeVector<std::uint8_t, W>::type bytes;
   std::memcpy(&bytes, p, sizeof bytes);
   return Vec<W>(__builtin_convertvector(bytes, typename Vec<W>::Native));
 }
-/// W small integers, such as places in a pooling window.
+/// Loads W small integers, such as positions in a pooling window.
 template <int W>
 inline IntVec<W> load_ints(const std::uint16_t* p) {
   typename IntVec<W>::Narrow narrow;
@@ -125,7 +125,7 @@ inline void store_ints(std::uint16_t* p, IntVec<W> x) {
   std::memcpy(p, &narrow, sizeof narrow);
 }
 
-/// a*b + c; one rounding where the target has the instruction (the compiler contracts it).
+/// a*b + c, rounded once where the target has FMA (the compiler contracts it).
 template <int W>
 inline Vec<W> fma(float a, Vec<W> b, Vec<W> c) {
   return Vec<W>(a * b.v + c.v);
@@ -145,7 +145,7 @@ inline IntVec<W> select(Mask<W> m, IntVec<W> a, IntVec<W> b) {
   return r;
 }
 
-/// The low and the high words of a*b. Even and odd words are multiplied apart, as wide as their products.
+/// Low and high words of a*b. Even and odd words are multiplied separately, in 64-bit lanes.
 template <int W>
 inline void multiply(std::uint32_t a, WordVec<W> b, WordVec<W>& low, WordVec<W>& high) {
   using Wide = typename NativeVector<std::uint64_t, W / 2>::type;
@@ -158,7 +158,7 @@ inline void multiply(std::uint32_t a, WordVec<W> b, WordVec<W>& low, WordVec<W>&
   std::memcpy(&high.v, &highs, sizeof highs);
 }
 
-/// f of every element, for functions that have no vector form.
+/// Applies f to every element, for functions without a vector form.
 template <int W, class F>
 inline Vec<W> map(Vec<W> x, F f) {
   Vec<W> r;
@@ -167,9 +167,9 @@ inline Vec<W> map(Vec<W> x, F f) {
   return r;
 }
 
-/// x^(-3/4), and 1/x, which costs little more, within 2 ulp for normal x > 0; a NaN stays one. A guess at y = x^(-1/4) from the bits
-/// of x, off by 3 %; a step of Newton's method, its constants such that the error's two ends are equal, 0.1 %; then powers of y and
-/// what is missing of them, from e = 1 - x y^4.
+/// x^(-3/4), and 1/x, which costs little more. Error at most 2 ulp for normal x > 0; a NaN stays NaN. A first approximation of y = x^(-1/4)
+/// from the bits of x has an error of 3 %. A Newton step, its constants chosen to balance the errors at both ends, leaves 0.1 %. Powers of
+/// y are then corrected by e = 1 - x y^4.
 template <int W>
 inline Vec<W> inverse_three_quarters(Vec<W> x, Vec<W>& inverse) {
   typename Mask<W>::Native bits;
@@ -185,7 +185,7 @@ inline Vec<W> inverse_three_quarters(Vec<W> x, Vec<W>& inverse) {
   return fma(cube * e, fma(0.65625f, e, Vec<W>(0.75f)), cube);
 }
 
-/// Transposes W vectors of W in registers: log2(W) rounds, each swapping blocks of half the size of the last.
+/// Transposes W vectors of W in registers: log2(W) rounds that swap blocks, each round's half the size of the last one's.
 template <int W>
 inline void transpose(Vec<W> (&rows)[W]) {
   typename Mask<W>::Native low, high;

@@ -1,4 +1,4 @@
-// Kernels that show the execution model at work, for its tests on the host: what it promises, and what it catches.
+// Kernels for the tests of the host's execution model: what it guarantees, and what it catches.
 #include "simt/selftest.hpp"
 #include "simt/simt.cuh"
 
@@ -8,9 +8,9 @@ namespace {
 
 constexpr unsigned kMaxThreads = 40;  // more than a warp
 
-// Computes  the inclusive prefix sum of a block's ints, by doubling distances
+// Computes  the inclusive prefix sums of a block's ints, by doubling distances
 // Layout    out, in (blocks, blockDim.x)
-// Mapping   a thread has an element; all of a block share static shared memory, two barriers a round
+// Mapping   one thread per element; a block shares static shared memory, with two barriers per round
 // Cost      log2(blockDim.x) additions an element
 __global__ void prefix_sum_kernel(std::int32_t* out, const std::int32_t* in) {
   __shared__ std::int32_t sums[12 * 1024];  // 48 KiB, all that CUDA grants to static shared memory
@@ -25,10 +25,10 @@ __global__ void prefix_sum_kernel(std::int32_t* out, const std::int32_t* in) {
   out[blockIdx.x * blockDim.x + t] = sums[t];
 }
 
-// Computes  of each warp: the sum of its values, by exchange; those of its lanes with an odd value, by vote; the value of the lane
-//           above (its own in the last lane), and of lane 3
+// Computes  for each warp: the sum of its values, by shuffles; the mask of its odd values, by a ballot; for each lane, the value of the
+//           lane above (its own in the last lane) and of lane 3
 // Layout    in, sums, above, third (threads); odd (threads)
-// Mapping   a block of whole warps, a thread a value
+// Mapping   a block of whole warps, one thread per value
 // Cost      8 warp operations a value
 __global__ void warp_kernel(std::int32_t* sums, std::int32_t* odd, std::int32_t* above, std::int32_t* third, const std::int32_t* in) {
   constexpr unsigned kAll = 0xffffffffu;
@@ -41,9 +41,9 @@ __global__ void warp_kernel(std::int32_t* sums, std::int32_t* odd, std::int32_t*
   third[i] = __shfl_sync(kAll, in[i], 3);
 }
 
-// Computes  for every thread of a grid of three dimensions, its six indices, in its own place
+// Computes  the six indices of every thread of a three-dimensional grid
 // Layout    out (gridDim.z, gridDim.y, gridDim.x, blockDim.z, blockDim.y, blockDim.x, 6)
-// Mapping   a thread an entry
+// Mapping   one thread per entry
 // Cost      24 bytes a thread
 __global__ void indices_kernel(std::int32_t* out) {
   const std::size_t block = (std::size_t{blockIdx.z} * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
@@ -53,20 +53,20 @@ __global__ void indices_kernel(std::int32_t* out) {
   for (int i = 0; i < 6; ++i) to[i] = static_cast<std::int32_t>(indices[i]);
 }
 
-// Computes  counts[v] += 1 for each value v, and the greatest value
-// Layout    values (threads); counts (values); greatest (1)
-// Mapping   a thread a value
+// Computes  counts[v] += 1 for each value v, and the maximum value
+// Layout    values (threads); counts (values); maximum (1)
+// Mapping   one thread per value
 // Cost      two atomic operations a value
-__global__ void atomics_kernel(std::int32_t* counts, std::int32_t* greatest, const std::int32_t* values) {
+__global__ void atomics_kernel(std::int32_t* counts, std::int32_t* maximum, const std::int32_t* values) {
   const std::int32_t v = values[blockIdx.x * blockDim.x + threadIdx.x];
   atomicAdd(&counts[v], 1);
-  atomicMax(greatest, v);
+  atomicMax(maximum, v);
 }
 
-// Computes  out[i] = i of the neighbour above, or -1 where its write had not come yet: the barrier is missing on purpose
+// Computes  out[i] = what thread i + 1 wrote, or -1 if it has not written yet: the barrier is missing on purpose
 // Layout    out (blockDim.x)
-// Mapping   a thread an element; dynamic shared memory has one of each
-// Cost      nothing that matters
+// Mapping   one thread per element, each with one element of dynamic shared memory
+// Cost      negligible
 __global__ void missing_barrier_kernel(std::int32_t* out) {
   auto* shared = shared_memory<std::int32_t>();
   const unsigned t = threadIdx.x;
@@ -76,10 +76,10 @@ __global__ void missing_barrier_kernel(std::int32_t* out) {
   out[t] = shared[(t + 1) % blockDim.x];
 }
 
-// Computes  out = in, through shared memory by an asynchronous copy; `waits` is false on purpose where the wait is to be missing
+// Computes  out = in, through shared memory by an asynchronous copy; if `waits` is false, the wait is missing on purpose
 // Layout    out, in (blockDim.x, 4)
 // Mapping   a thread copies four floats
-// Cost      nothing that matters
+// Cost      negligible
 __global__ void copy_kernel(float* out, const float* in, bool waits) {
   auto* shared = shared_memory<float>();
   const unsigned i = 4 * threadIdx.x;
@@ -88,19 +88,19 @@ __global__ void copy_kernel(float* out, const float* in, bool waits) {
   store<4>(out + i, load<4>(shared + i));
 }
 
-// Computes  nothing: in the chosen block one thread waits at another barrier than the others
-// Layout    -
+// Computes  nothing: in the given block one thread waits at another barrier than the rest
+// Layout    none
 // Mapping   a block of two warps
-// Cost      for ever, on a GPU
+// Cost      infinite, on a GPU
 __global__ void deadlock_kernel(unsigned block) {
   if (blockIdx.x == block && threadIdx.x == 0) __syncwarp();
   __syncthreads();
 }
 
-// Computes  out[i] = what dynamic shared memory holds before anyone has written
+// Computes  out[i] = what dynamic shared memory holds before the first write
 // Layout    out (blockDim.x)
-// Mapping   a thread an element
-// Cost      nothing that matters
+// Mapping   one thread per element
+// Cost      negligible
 __global__ void unwritten_kernel(float* out) { out[threadIdx.x] = shared_memory<float>()[threadIdx.x]; }
 
 }  // namespace
@@ -109,7 +109,7 @@ namespace {
 
 dim3 extent(const Extent& e) { return dim3(e[0], e[1], e[2]); }
 
-/// How many blocks of `threads` there are in `values`. Throws std::invalid_argument when they are not whole.
+/// Number of blocks of `threads` in `values`. Throws std::invalid_argument if they are not whole.
 unsigned blocks_of(const Ints& values, unsigned threads) {
   if (threads < 1 || values.size() % threads != 0)
     throw std::invalid_argument("threads is " + std::to_string(threads) + "; it must divide the number of values, " +

@@ -1,15 +1,14 @@
-// What a kernel may assume: CUDA's execution model and vocabulary, on either target.
+// What a kernel may use on either target: CUDA's execution model and names.
 //
-// A kernel includes this header alone and is then written as plain CUDA: threadIdx, blockIdx, blockDim, gridDim,
-// __shared__, __syncthreads(), __shfl_*_sync, __ballot_sync, atomicAdd. The words that CUDA lacks are
-//   Vec<W>                 W floats that move together: 128-bit accesses on a GPU, a SIMD register on a CPU
+// A kernel includes only this header and is plain CUDA: threadIdx, blockIdx, blockDim, gridDim, __shared__, __syncthreads(), __shfl_*_sync,
+// __ballot_sync, atomicAdd. The names that CUDA lacks are
+//   Vec<W>                 a vector of W floats: 128-bit accesses on a GPU, a SIMD register on a CPU
 //   load<W>, store<W>      a Vec from and to an array of float, or of another storage type (storage.cuh)
 //   launch(kernel, grid, block, shared bytes, stream, args...)
-//   Range                  a name for what is launched, in a GPU's profilers
+//   Range                  names the launches in its scope, for a GPU's profilers
 //   shared_memory<T>()     the block's dynamic shared memory
-//   copy_async, copy_async_wait   global to shared memory, in the background from sm_80 on
+//   copy_async, copy_async_wait   copies from global to shared memory, asynchronous from sm_80 on
 //   SIMT_UNROLL            unrolls a loop over registers; SIMT_UNROLL_LOOP unrolls a long loop by 2
-//   SIMT_INLINE_ON_GPU     inlined on a GPU, a call on a CPU
 #pragma once
 
 #include <cstddef>
@@ -19,7 +18,7 @@
 
 namespace simt {
 
-/// CUDA's limits hold on both targets, so that a launch no GPU would accept fails where it is first run.
+/// CUDA's limits hold on both targets, so a launch that no GPU would accept already fails on the host.
 constexpr unsigned kMaxThreadsPerBlock = 1024;
 constexpr unsigned kMaxGridYZ = 65535;
 constexpr int kWarp = 32;

@@ -1,5 +1,5 @@
-// What arrays hold, apart from what kernels compute with, which is float. A kernel is a template on the type T that its arrays hold; it
-// reads and writes them with load<W> and store<W>, which convert.
+// Storage types of arrays. Kernels compute in float: a kernel is a template on its arrays' type T and reads and writes them with load<W>
+// and store<W>, which convert.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace simt {
 
-/// The upper half of a float: its sign, its exponent, and 7 bits of its mantissa.
+/// bfloat16, the upper half of a float: its sign, its exponent, and 7 bits of its mantissa.
 struct Bf16 {
   std::uint16_t bits;
 };
@@ -20,7 +20,7 @@ __host__ __device__ __forceinline__ float to_float(Bf16 x) {
   return f;
 }
 
-/// x as an array of T holds it: rounded to nearest, ties to even. A NaN stays one.
+/// Converts x to T, rounding to nearest, ties to even. A NaN stays NaN.
 template <class T>
 __host__ __device__ __forceinline__ T to_storage(float x);
 template <>
@@ -41,11 +41,11 @@ struct alignas(sizeof(T) * N) Packed {
   T v[N];
 };
 
-/// How many of W elements one access moves: as many as fit 128 bits.
+/// Number of the W elements that one access moves: as many as fit in 128 bits.
 template <class T, int W>
 __host__ __device__ constexpr int access_width() {
   constexpr int kMost = 16 / static_cast<int>(sizeof(T));
-  static_assert(W % kMost == 0 || kMost % W == 0, "a vector is whole accesses, or one");
+  static_assert(W % kMost == 0 || kMost % W == 0, "a vector is one access or several whole ones");
   return W < kMost ? W : kMost;
 }
 

@@ -115,22 +115,22 @@ class Pool {
   bool stopping_ = false;
 };
 
-std::mutex turn;
-int wanted = 0;
-// Never destroyed: at exit the operating system ends the helpers, after everything that could still use them.
+std::mutex launch_mutex;
+int requested = 0;
+// Never destroyed: the helpers end with the process, after everything that could still use them.
 Pool* pool = nullptr;
 
 Pool& current_pool() {
-  const int size = wanted > 0 ? wanted : default_threads();
+  const int size = requested > 0 ? requested : default_threads();
   if (pool == nullptr || pool->size() != size) {
     delete pool;
     pool = nullptr;
     static const int once = pthread_atfork(
-        // A child has no helpers: it makes a pool of its own at its first launch.
-        [] { turn.lock(); }, [] { turn.unlock(); },
+        // A forked child has no helpers: it makes its own pool at its first launch.
+        [] { launch_mutex.lock(); }, [] { launch_mutex.unlock(); },
         [] {
           pool = nullptr;
-          turn.unlock();
+          launch_mutex.unlock();
         });
     static_cast<void>(once);
     pool = new Pool(size);
@@ -141,18 +141,18 @@ Pool& current_pool() {
 }  // namespace
 
 void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& task) {
-  std::lock_guard lock(turn);
+  std::lock_guard lock(launch_mutex);
   current_pool().run(count, task);
 }
 
-int threads() { return wanted > 0 ? wanted : default_threads(); }
+int threads() { return requested > 0 ? requested : default_threads(); }
 
 void set_threads(int count) {
   if (count < 0 || count > kMaxThreads)
     throw std::invalid_argument("threads is " + std::to_string(count) + "; it must be from 1 to " + std::to_string(kMaxThreads) +
                                 ", or 0 for the default");
-  std::lock_guard lock(turn);
-  wanted = count;
+  std::lock_guard lock(launch_mutex);
+  requested = count;
 }
 
 }  // namespace simt

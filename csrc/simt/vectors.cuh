@@ -1,5 +1,5 @@
-// A GPU's vectors, as plain loops over floats that nvcc unrolls into registers. The host can be built with them too
-// (PYALEXNET_VECTORS=loops), so that tests execute these lines without a GPU; its own vectors are in native_vectors.hpp.
+// A GPU's vectors: plain loops over floats, which nvcc unrolls into registers. The host can be built with them too
+// (PYALEXNET_VECTORS=loops), so that tests execute this code without a GPU; the host's own vectors are in native_vectors.hpp.
 #pragma once
 
 #include "simt/storage.cuh"
@@ -12,7 +12,7 @@ struct Mask {
   __device__ __forceinline__ bool operator[](int i) const { return v[i]; }
 };
 
-/// W elements that move together.
+/// A vector of W elements.
 template <class E, int W>
 struct Lanes {
   E v[W];
@@ -28,11 +28,11 @@ template <int W>
 using Vec = Lanes<float, W>;
 template <int W>
 using IntVec = Lanes<int, W>;
-/// For Philox.
+/// W unsigned 32-bit integers, for Philox.
 template <int W>
 using WordVec = Lanes<std::uint32_t, W>;
 
-/// f of every element.
+/// Applies f to every element.
 template <int W, class F>
 __device__ __forceinline__ Vec<W> map(Vec<W> a, F f) {
   Vec<W> r;
@@ -96,7 +96,7 @@ template <int W>
 __device__ __forceinline__ Mask<W> operator>=(WordVec<W> a, WordVec<W> b) {
   return map2<Mask<W>, W>(a, b, [](std::uint32_t x, std::uint32_t y) { return x >= y; });
 }
-/// The low and the high words of a*b.
+/// Low and high words of a*b.
 template <int W>
 __device__ __forceinline__ void multiply(std::uint32_t a, WordVec<W> b, WordVec<W>& low, WordVec<W>& high) {
   SIMT_UNROLL
@@ -132,7 +132,7 @@ __device__ __forceinline__ V select(Mask<W> m, V a, V b) {
   return r;
 }
 
-/// x^(-3/4), and 1/x, which costs little more. Within 6 ulp with a GPU's rsqrtf, which is within 2.
+/// x^(-3/4), and 1/x, which costs little more. Error at most 6 ulp with a GPU's rsqrtf, which has 2.
 template <int W>
 __device__ __forceinline__ Vec<W> inverse_three_quarters(Vec<W> x, Vec<W>& inverse) {
   const Vec<W> root = map(x, [](float f) { return rsqrtf(f); });
@@ -140,7 +140,7 @@ __device__ __forceinline__ Vec<W> inverse_three_quarters(Vec<W> x, Vec<W>& inver
   return inverse * map(root, [](float f) { return rsqrtf(f); });
 }
 
-/// W elements as floats, read in accesses of up to 128 bits: the address is a multiple of the access's size.
+/// Loads W elements as floats, in accesses of up to 128 bits; the address is a multiple of an access's size.
 template <int W, class T>
 __device__ __forceinline__ Vec<W> load(const T* p) {
   constexpr int kAccess = access_width<T, W>();
@@ -164,7 +164,7 @@ __device__ __forceinline__ void store(T* p, Vec<W> x) {
     write(p + i, q);
   }
 }
-/// The first `count` elements, 0 < count <= W; the others are zeros. Any alignment.
+/// Loads the first `count` elements, 0 < count <= W; the others are zeros. Any alignment.
 template <int W, class T>
 __device__ __forceinline__ Vec<W> load_first(const T* p, int count) {
   Vec<W> r;
@@ -178,7 +178,7 @@ __device__ __forceinline__ void store_first(T* p, int count, Vec<W> x) {
   for (int i = 0; i < W; ++i)
     if (i < count) p[i] = to_storage<T>(x.v[i]);
 }
-/// W bytes as floats. Any alignment.
+/// Loads W bytes as floats. Any alignment.
 template <int W>
 __device__ __forceinline__ Vec<W> load_bytes(const std::uint8_t* p) {
   Vec<W> r;
@@ -186,7 +186,7 @@ __device__ __forceinline__ Vec<W> load_bytes(const std::uint8_t* p) {
   for (int i = 0; i < W; ++i) r.v[i] = static_cast<float>(p[i]);
   return r;
 }
-/// W small integers, such as places in a pooling window.
+/// Loads W small integers, such as positions in a pooling window.
 template <int W>
 __device__ __forceinline__ IntVec<W> load_ints(const std::uint16_t* p) {
   const auto q = read<Packed<std::uint16_t, W>>(p);
@@ -203,7 +203,7 @@ __device__ __forceinline__ void store_ints(std::uint16_t* p, IntVec<W> x) {
   write(p, q);
 }
 
-/// Transposes W vectors of W, which renames registers.
+/// Transposes W vectors of W by renaming registers.
 template <int W>
 __device__ __forceinline__ void transpose(Vec<W> (&rows)[W]) {
   SIMT_UNROLL
