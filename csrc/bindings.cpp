@@ -1,4 +1,4 @@
-// The only file that knows Python: checks the arrays that come in and calls the launchers.
+// The only file that knows Python: checks the arrays and calls the launchers.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -47,7 +47,7 @@ constexpr const char* kTypeString<std::uint16_t> = "<u2";
 template <>
 constexpr const char* kTypeString<std::uint8_t> = "|u1";
 
-/// Where an array of T may start: kernels load four floats, or four uint16, at once on a GPU, and anything from anywhere on the host.
+/// Alignment that an array of T needs: on a GPU, kernels load four floats, or four uint16, at once; the host needs no more than T's.
 template <class T>
 constexpr std::uintptr_t alignment() {
 #if defined(PYALEXNET_CUDA)
@@ -66,22 +66,23 @@ std::string text(const Shape& shape) {
 
 [[noreturn]] void fail(const std::string& message) { throw py::value_error(message); }
 
-/// An argument that must be a C-contiguous array of T. Throws ValueError naming the argument otherwise.
+/// A C-contiguous array of T, given as an argument. Throws ValueError naming the argument for anything else.
 template <class T>
 class Array {
  public:
   Array(const char* name, const py::object& object) : name_(name) {
     using Plain = std::remove_const_t<T>;
     if (!py::hasattr(object, kInterface))
-      fail(std::string(name) + " is " + std::string(py::str(py::type::of(object))) + "; it must be " + kKindOfArray);
+      fail(std::string(name) + " is " + std::string(py::str(py::type::of(object))) + "; expected " + kKindOfArray);
     const py::dict interface = object.attr(kInterface);
     const auto type = interface["typestr"].cast<std::string>();
-    if (type != kTypeString<Plain>) fail(std::string(name) + " has dtype '" + type + "'; it must be '" + kTypeString<Plain> + "'");
+    if (type != kTypeString<Plain>) fail(std::string(name) + " has dtype '" + type + "'; expected '" + kTypeString<Plain> + "'");
     for (const auto& extent : interface["shape"]) shape_.push_back(extent.cast<std::int64_t>());
     const auto [address, read_only] = interface["data"].cast<std::pair<std::uintptr_t, bool>>();
-    if (read_only && !std::is_const_v<T>) fail(std::string(name) + " is read-only; it must be writable");
+    if (read_only && !std::is_const_v<T>) fail(std::string(name) + " is read-only; expected a writable array");
     if (address % alignment<Plain>() != 0)
-      fail(std::string(name) + " starts at an address that is no multiple of " + std::to_string(alignment<Plain>()));
+      fail(std::string(name) + " is at address " + std::to_string(address) + "; expected a multiple of " +
+           std::to_string(alignment<Plain>()));
     if (interface.contains("strides") && !interface["strides"].is_none()) check_contiguous(interface["strides"]);
     data_ = reinterpret_cast<T*>(address);
   }
@@ -97,22 +98,23 @@ class Array {
   }
   /// Extent of one axis, as an int.
   int extent(std::size_t axis) const {
-    if (shape_.at(axis) > 0x7fffffff) fail(std::string(name_) + " has shape " + text(shape_) + "; an extent must be below 2^31");
+    if (shape_.at(axis) > 0x7fffffff) fail(std::string(name_) + " has shape " + text(shape_) + "; expected extents below 2^31");
     return static_cast<int>(shape_[axis]);
   }
   const Array& of_rank(std::size_t rank) const {
     if (shape_.size() != rank)
-      fail(std::string(name_) + " has shape " + text(shape_) + "; it must have " + std::to_string(rank) + " dimensions");
+      fail(std::string(name_) + " has shape " + text(shape_) + "; expected " + std::to_string(rank) +
+           (rank == 1 ? " dimension" : " dimensions"));
     return *this;
   }
   const Array& of_shape(const Shape& expected) const {
-    if (shape_ != expected) fail(std::string(name_) + " has shape " + text(shape_) + "; it must be " + text(expected));
+    if (shape_ != expected) fail(std::string(name_) + " has shape " + text(shape_) + "; expected " + text(expected));
     return *this;
   }
-  /// The last axis is images: a multiple of images_multiple().
+  /// Checks the last axis, images: a multiple of images_multiple().
   const Array& of_images() const {
     if (shape_.empty() || shape_.back() < 1 || shape_.back() % images_multiple() != 0)
-      fail(std::string(name_) + " has shape " + text(shape_) + "; its last dimension, images, must be a multiple of " +
+      fail(std::string(name_) + " has shape " + text(shape_) + "; expected a last dimension, images, that is a multiple of " +
            std::to_string(images_multiple()));
     return *this;
   }
@@ -122,7 +124,8 @@ class Array {
     std::int64_t expected = sizeof(T);
     const auto given = strides.cast<Shape>();
     for (std::size_t axis = shape_.size(); axis-- > 0;) {
-      if (shape_[axis] > 1 && given[axis] != expected) fail(std::string(name_) + " is not C-contiguous");
+      if (shape_[axis] > 1 && given[axis] != expected)
+        fail(std::string(name_) + " has strides " + text(given) + "; expected a C-contiguous array");
       expected *= shape_[axis];
     }
   }
@@ -132,21 +135,21 @@ class Array {
   Shape shape_;
 };
 
-/// None becomes a null pointer.
+/// An array, or nothing for None.
 template <class T>
 std::optional<Array<T>> optional_array(const char* name, const py::object& object) {
   if (object.is_none()) return std::nullopt;
   return Array<T>(name, object);
 }
 
-/// What Python calls kernels on: a stream of a device; the host has one of each.
+/// The kernels as Python sees them: methods of a stream of a device. The host has one of each.
 class Kernels {
  public:
 #if defined(PYALEXNET_CUDA)
   Kernels(int device, std::uintptr_t stream) : device_(device), stream_(reinterpret_cast<StreamHandle>(stream)) {}
 #endif
 
-  /// Calls f(stream) while the device is current, without Python's lock.
+  /// Calls f(stream) with the device current and the GIL released.
   template <class F>
   void run(F f) const {
     py::gil_scoped_release release;
@@ -167,31 +170,32 @@ Activation activation_of(const std::string& kind) {
   if (kind.empty()) return Activation::kNone;
   if (kind == "relu") return Activation::kRelu;
   if (kind == "tanh") return Activation::kTanh;
-  fail("activation is '" + kind + "'; it must be '', 'relu' or 'tanh'");
+  fail("activation is '" + kind + "'; expected '', 'relu' or 'tanh'");
 }
 
-/// As activation_of, where there must be one.
-Activation some_activation_of(const std::string& kind) {
-  if (kind.empty()) fail("kind is ''; it must be 'relu' or 'tanh'");
+/// As activation_of, but refuses ''.
+Activation required_activation_of(const std::string& kind) {
+  if (kind.empty()) fail("kind is ''; expected 'relu' or 'tanh'");
   return activation_of(kind);
 }
 
 // --- convolution ---
 
-/// The shape of a convolution of x by w to y, by the rules of conv/shape.cuh and those of the arrays.
+/// Shape of a convolution of x by w to y. Checks it by the rules of conv/shape.cuh and those of the arrays.
 ConvShape conv_shape(const Shape& x, const Shape& w, const Shape& y, int stride, int pad, int groups) {
   for (const auto* shape : {&x, &w, &y}) {
-    if (shape->size() != 4) fail("a convolution's x, w and y have 4 dimensions each, not " + text(x) + ", " + text(w) + ", " + text(y));
+    if (shape->size() != 4)
+      fail("conv: x, w and y have shapes " + text(x) + ", " + text(w) + " and " + text(y) + "; expected 4 dimensions each");
     for (auto extent : *shape)
-      if (extent < 1 || extent > 0x7fffffff) fail("a convolution's extents are 1 to 2^31-1, not " + text(*shape));
+      if (extent < 1 || extent > 0x7fffffff) fail("conv: a shape is " + text(*shape) + "; expected extents from 1 to 2^31-1");
   }
   const auto i = [](std::int64_t v) { return static_cast<int>(v); };
   const ConvShape shape{i(x[3]), i(x[0]), i(x[1]), i(x[2]), i(w[3]), i(w[1]), i(w[2]), i(y[1]), i(y[2]), groups, stride, pad};
   check_conv_shape(shape);
   if (w[0] != x[0] / groups)
-    fail("w has shape " + text(w) + "; its first dimension must be the channels of a group, " + std::to_string(x[0] / groups));
+    fail("w has shape " + text(w) + "; expected a first dimension of " + std::to_string(x[0] / groups) + ", a group's channels");
   if (y[0] != w[3] || y[3] != x[3])
-    fail("y has shape " + text(y) + "; it must have " + std::to_string(w[3]) + " channels (w's filters) and " + std::to_string(x[3]) +
+    fail("y has shape " + text(y) + "; expected " + std::to_string(w[3]) + " channels (w's filters) and " + std::to_string(x[3]) +
          " images (x's)");
   return shape;
 }
@@ -209,7 +213,7 @@ void bind_conv(KernelsClass& kernels) {
         const Activation kind = activation_of(activation);
         at.run([&](StreamHandle stream) { conv_forward<float>(y, x, w, b ? b->data() : nullptr, shape, kind, stream); });
       },
-      "y = activation(conv(x, w) + b); b may be None.", "y"_a, "x"_a, "w"_a, "b"_a, py::kw_only(), "stride"_a, "pad"_a, "groups"_a,
+      "Computes y = activation(conv(x, w) + b); b may be None.", "y"_a, "x"_a, "w"_a, "b"_a, py::kw_only(), "stride"_a, "pad"_a, "groups"_a,
       "activation"_a);
   kernels.def(
       "conv_backward_data",
@@ -219,7 +223,7 @@ void bind_conv(KernelsClass& kernels) {
         const ConvShape shape = conv_shape(dx.of_images().shape(), w.shape(), dy.shape(), stride, pad, groups);
         at.run([&](StreamHandle stream) { conv_backward_data<float>(dx, dy, w, shape, stream); });
       },
-      "The gradient of a convolution's input.", "dx"_a, "dy"_a, "w"_a, py::kw_only(), "stride"_a, "pad"_a, "groups"_a);
+      "Computes dx, the gradient of a convolution's input.", "dx"_a, "dy"_a, "w"_a, py::kw_only(), "stride"_a, "pad"_a, "groups"_a);
   kernels.def(
       "conv_backward_weights",
       [](const Kernels& at, const py::object& dw_, const py::object& x_, const py::object& dy_, const py::object& workspace_, int stride,
@@ -230,27 +234,27 @@ void bind_conv(KernelsClass& kernels) {
         const ConvShape shape = conv_shape(x.of_images().shape(), dw.shape(), dy.shape(), stride, pad, groups);
         const auto needed = static_cast<std::int64_t>(conv_backward_weights_workspace(shape));
         if (needed > (workspace ? workspace->size() : 0))
-          fail("workspace has " + std::to_string(workspace ? workspace->size() : 0) + " floats; this convolution needs " +
+          fail("workspace has " + std::to_string(workspace ? workspace->size() : 0) + " floats; expected at least " +
                std::to_string(needed));
         at.run(
             [&](StreamHandle stream) { conv_backward_weights<float>(dw, x, dy, workspace ? workspace->data() : nullptr, shape, stream); });
       },
-      "The gradient of a convolution's filters; workspace may be None if none is needed.", "dw"_a, "x"_a, "dy"_a, "workspace"_a,
+      "Computes dw, the gradient of the filters; workspace may be None if none is needed.", "dw"_a, "x"_a, "dy"_a, "workspace"_a,
       py::kw_only(), "stride"_a, "pad"_a, "groups"_a);
   kernels.def(
       "conv_workspace",
       [](const Kernels&, const Shape& x, const Shape& dw, const Shape& dy, int stride, int pad, int groups) {
         return conv_backward_weights_workspace(conv_shape(x, dw, dy, stride, pad, groups));
       },
-      "Floats of workspace that conv_backward_weights needs for arrays of these shapes.", "x"_a, "dw"_a, "dy"_a, py::kw_only(), "stride"_a,
-      "pad"_a, "groups"_a);
+      "Returns how many floats of workspace conv_backward_weights needs for these shapes.", "x"_a, "dw"_a, "dy"_a, py::kw_only(),
+      "stride"_a, "pad"_a, "groups"_a);
 }
 
 // --- the other operations ---
 
-/// The last axis of `a` is images; the others together are its features, of which there is at least one.
+/// Number of features of `a`: the product of all axes but the last, which is images. Throws if `a` is empty.
 std::int64_t features_of(const Array<const float>& a) {
-  if (a.of_images().size() == 0) fail(std::string(a.name()) + " has shape " + text(a.shape()) + "; it must not be empty");
+  if (a.of_images().size() == 0) fail(std::string(a.name()) + " has shape " + text(a.shape()) + "; expected a non-empty array");
   return a.size() / a.shape().back();
 }
 
@@ -265,7 +269,7 @@ template <class X, class Y>
 PoolShape pool_shape(const Array<X>& x, const Array<Y>& y, int size, int stride, int pad) {
   x.of_rank(4).of_images();
   y.of_rank(4).of_shape({x.shape()[0], y.shape()[1], y.shape()[2], x.shape()[3]});
-  if (x.size() == 0) fail(std::string(x.name()) + " has shape " + text(x.shape()) + "; it must not be empty");
+  if (x.size() == 0) fail(std::string(x.name()) + " has shape " + text(x.shape()) + "; expected a non-empty array");
   return {x.extent(3), x.extent(0), x.extent(1), x.extent(2), y.extent(1), y.extent(2), size, stride, pad};
 }
 
@@ -276,7 +280,8 @@ void check_starts([[maybe_unused]] const Array<const std::int64_t>& starts, [[ma
   const std::int64_t* last = begin + starts.size() - 1;
   const bool whole = std::all_of(begin, last + 1, [](std::int64_t start) { return start % 64 == 0; });
   if (*begin != 0 || *last != count || !whole || !std::is_sorted(begin, last + 1))
-    fail("starts must ascend from 0 to " + std::to_string(count) + ", the size of weights, in multiples of 64");
+    fail("starts is " + text(Shape(begin, last + 1)) + "; expected ascending multiples of 64 from 0 to " + std::to_string(count) +
+         ", the size of weights");
 #endif
 }
 
@@ -286,22 +291,22 @@ void bind_elementwise(KernelsClass& kernels) {
       [](const Kernels& at, const py::object& db_, const py::object& dy_) {
         const Array<float> db("db", db_);
         const Array<const float> dy("dy", dy_);
-        if (dy.of_images().shape().size() < 2) fail("dy has shape " + text(dy.shape()) + "; it must have at least 2 dimensions");
+        if (dy.of_images().shape().size() < 2) fail("dy has shape " + text(dy.shape()) + "; expected at least 2 dimensions");
         features_of(dy);
         db.of_shape({dy.shape()[0]});
         at.run([&](StreamHandle stream) { bias_backward<float>(db, dy, dy.extent(0), dy.size() / dy.shape()[0], stream); });
       },
-      "The biases' gradient: db (K), the sum of dy (K, ...).", "db"_a, "dy"_a);
+      "Computes the biases' gradient db (K), the sum of dy (K, ...) over all other axes.", "db"_a, "dy"_a);
   kernels.def(
       "activation_forward",
       [](const Kernels& at, const py::object& y_, const py::object& x_, const std::string& kind) {
         const Array<float> y("y", y_);
         const Array<const float> x("x", x_);
         y.of_shape(x.shape());
-        const Activation activation = some_activation_of(kind);
+        const Activation activation = required_activation_of(kind);
         at.run([&](StreamHandle stream) { activation_forward<float>(y, x, x.size(), activation, stream); });
       },
-      "y = activation(x); y may be x.", "y"_a, "x"_a, py::kw_only(), "kind"_a);
+      "Computes y = activation(x); y may be x.", "y"_a, "x"_a, py::kw_only(), "kind"_a);
   kernels.def(
       "activation_backward",
       [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& y_, const std::string& kind) {
@@ -309,10 +314,10 @@ void bind_elementwise(KernelsClass& kernels) {
         const Array<const float> dy("dy", dy_), y("y", y_);
         dx.of_shape(y.shape());
         dy.of_shape(y.shape());
-        const Activation activation = some_activation_of(kind);
+        const Activation activation = required_activation_of(kind);
         at.run([&](StreamHandle stream) { activation_backward<float>(dx, dy, y, y.size(), activation, stream); });
       },
-      "dx from dy and the output y; dx may be dy.", "dx"_a, "dy"_a, "y"_a, py::kw_only(), "kind"_a);
+      "Computes dx from dy and the output y; dx may be dy.", "dx"_a, "dy"_a, "y"_a, py::kw_only(), "kind"_a);
   kernels.def(
       "dropout",
       [](const Kernels& at, const py::object& y_, const py::object& x_, double p, float scale, std::uint64_t seed, std::uint32_t layer,
@@ -326,8 +331,8 @@ void bind_elementwise(KernelsClass& kernels) {
                          static_cast<std::uint32_t>(first_feature), static_cast<std::uint32_t>(first_image), stream);
         });
       },
-      "y = x scale with probability 1 - p, else 0; y may be x.", "y"_a, "x"_a, py::kw_only(), "p"_a, "scale"_a, "seed"_a, "layer"_a,
-      "step"_a, "first_feature"_a, "first_image"_a);
+      "Computes y = x scale with probability 1 - p, else 0; y may be x.", "y"_a, "x"_a, py::kw_only(), "p"_a, "scale"_a, "seed"_a,
+      "layer"_a, "step"_a, "first_feature"_a, "first_image"_a);
   kernels.def(
       "add",
       [](const Kernels& at, const py::object& y_, const py::object& a_, const py::object& b_) {
@@ -337,7 +342,7 @@ void bind_elementwise(KernelsClass& kernels) {
         b.of_shape(y.shape());
         at.run([&](StreamHandle stream) { add<float>(y, a, b, y.size(), stream); });
       },
-      "y = a + b; y may be a or b.", "y"_a, "a"_a, "b"_a);
+      "Computes y = a + b; y may be a or b.", "y"_a, "a"_a, "b"_a);
   kernels.def(
       "sgd",
       [](const Kernels& at, const py::object& weights_, const py::object& gradients_, const py::object& momenta_, const py::object& starts_,
@@ -350,14 +355,14 @@ void bind_elementwise(KernelsClass& kernels) {
         const int segments = rates.of_rank(1).extent(0);
         decays.of_shape({segments});
         starts.of_shape({segments + 1});
-        if (segments < 1) fail("rates has shape " + text(rates.shape()) + "; there must be at least one segment");
+        if (segments < 1) fail("rates has shape " + text(rates.shape()) + "; expected at least one segment");
         check_starts(starts, weights.size());
         at.run([&](StreamHandle stream) {
           sgd(weights, gradients, momenta, starts, rates, decays, segments, weights.size(), momentum, stream);
         });
       },
-      "A step of all parameters, in place.", "weights"_a, "gradients"_a, "momenta"_a, "starts"_a, "rates"_a, "decays"_a, py::kw_only(),
-      "momentum"_a);
+      "Updates all parameters in place by one step.", "weights"_a, "gradients"_a, "momenta"_a, "starts"_a, "rates"_a, "decays"_a,
+      py::kw_only(), "momentum"_a);
 }
 
 void bind_ops(KernelsClass& kernels) {
@@ -371,7 +376,8 @@ void bind_ops(KernelsClass& kernels) {
         y.of_shape(x.shape());
         at.run([&](StreamHandle stream) { lrn_forward<float>(y, x, shape, stream); });
       },
-      "Local response normalisation across channels.", "y"_a, "x"_a, py::kw_only(), "size"_a, "k"_a, "alpha"_a, "beta"_a, "groups"_a);
+      "Normalises x across channels (local response normalisation).", "y"_a, "x"_a, py::kw_only(), "size"_a, "k"_a, "alpha"_a, "beta"_a,
+      "groups"_a);
   kernels.def(
       "lrn_backward",
       [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& x_, int size, float k, float alpha, float beta,
@@ -383,7 +389,8 @@ void bind_ops(KernelsClass& kernels) {
         dy.of_shape(x.shape());
         at.run([&](StreamHandle stream) { lrn_backward<float>(dx, dy, x, shape, stream); });
       },
-      "The gradient of lrn_forward's input.", "dx"_a, "dy"_a, "x"_a, py::kw_only(), "size"_a, "k"_a, "alpha"_a, "beta"_a, "groups"_a);
+      "Computes dx, the gradient of lrn_forward's input.", "dx"_a, "dy"_a, "x"_a, py::kw_only(), "size"_a, "k"_a, "alpha"_a, "beta"_a,
+      "groups"_a);
   kernels.def(
       "maxpool_forward",
       [](const Kernels& at, const py::object& y_, const py::object& argmax_, const py::object& x_, int size, int stride, int pad) {
@@ -394,7 +401,7 @@ void bind_ops(KernelsClass& kernels) {
         argmax.of_shape(y.shape());
         at.run([&](StreamHandle stream) { maxpool_forward<float>(y, argmax, x, shape, stream); });
       },
-      "Max pooling; argmax is where in its window each maximum is.", "y"_a, "argmax"_a, "x"_a, py::kw_only(), "size"_a, "stride"_a,
+      "Max-pools x; argmax is each maximum's position in its window.", "y"_a, "argmax"_a, "x"_a, py::kw_only(), "size"_a, "stride"_a,
       "pad"_a);
   kernels.def(
       "maxpool_backward",
@@ -406,7 +413,7 @@ void bind_ops(KernelsClass& kernels) {
         argmax.of_shape(dy.shape());
         at.run([&](StreamHandle stream) { maxpool_backward<float>(dx, dy, argmax, shape, stream); });
       },
-      "The gradient of maxpool_forward's input.", "dx"_a, "dy"_a, "argmax"_a, py::kw_only(), "size"_a, "stride"_a, "pad"_a);
+      "Computes dx, the gradient of maxpool_forward's input.", "dx"_a, "dy"_a, "argmax"_a, py::kw_only(), "size"_a, "stride"_a, "pad"_a);
   kernels.def(
       "softmax_cross_entropy",
       [](const Kernels& at, const py::object& probabilities_, const py::object& dlogits_, const py::object& losses_,
@@ -431,8 +438,8 @@ void bind_ops(KernelsClass& kernels) {
                                        totals ? totals->data() : nullptr, logits, labels, K, N, k, scale, stream);
         });
       },
-      "Loss, its gradient and ranks; the first two and totals may be None.", "probabilities"_a, "dlogits"_a, "losses"_a, "ranks"_a,
-      "totals"_a, "logits"_a, "labels"_a, py::kw_only(), "k"_a, "scale"_a);
+      "Computes losses, their gradient and ranks; the first two and totals may be None.", "probabilities"_a, "dlogits"_a, "losses"_a,
+      "ranks"_a, "totals"_a, "logits"_a, "labels"_a, py::kw_only(), "k"_a, "scale"_a);
   kernels.def(
       "augment",
       [](const Kernels& at, const py::object& x_, const py::object& images_, const py::object& crops_, const py::object& mean_,
@@ -446,10 +453,10 @@ void bind_ops(KernelsClass& kernels) {
         const AugmentShape shape{
             images.of_rank(4).extent(0), images.extent(1), images.extent(2), images.extent(3), x.extent(1), x.extent(2), x.extent(3)};
         if (x.size() == 0 || images.size() == 0)
-          fail("images has shape " + text(images.shape()) + " and x " + text(x.shape()) + "; neither may be empty");
+          fail("images has shape " + text(images.shape()) + " and x " + text(x.shape()) + "; expected non-empty arrays");
         if (x.shape()[0] != shape.C)
-          fail("x has shape " + text(x.shape()) + "; it must have the channels of images, " + std::to_string(shape.C));
-        if (shape.B > shape.N) fail("x has shape " + text(x.shape()) + "; it must have room for " + std::to_string(shape.B) + " images");
+          fail("x has shape " + text(x.shape()) + "; expected the channels of images, " + std::to_string(shape.C));
+        if (shape.B > shape.N) fail("x has shape " + text(x.shape()) + "; expected room for " + std::to_string(shape.B) + " images");
         crops.of_shape({shape.B, 3});
         mean.of_shape({shape.H, shape.W, shape.C});
         scale.of_shape({shape.C});
@@ -457,7 +464,7 @@ void bind_ops(KernelsClass& kernels) {
         at.run(
             [&](StreamHandle stream) { augment<float>(x, images, crops, mean, scale, shifts ? shifts->data() : nullptr, shape, stream); });
       },
-      "Crops of images as a net's input; shifts may be None.", "x"_a, "images"_a, "crops"_a, "mean"_a, "scale"_a, "shifts"_a);
+      "Writes crops of images to x, a net's input; shifts may be None.", "x"_a, "images"_a, "crops"_a, "mean"_a, "scale"_a, "shifts"_a);
 }
 
 // --- the host's execution model ---
@@ -470,7 +477,7 @@ E one_of(const char* name, const std::string& value, std::initializer_list<std::
     if (value == word) return choice;
     expected += (expected.empty() ? "'" : ", '") + std::string(word) + "'";
   }
-  fail(std::string(name) + " is '" + value + "'; it must be one of " + expected);
+  fail(std::string(name) + " is '" + value + "'; expected one of " + expected);
 }
 
 void bind_execution(py::module_& m) {
@@ -487,7 +494,7 @@ void bind_execution(py::module_& m) {
             one_of<Tiles>("tiles", tiles, {{"host", Tiles::kHost}, {"gpu", Tiles::kGpu}, {"gpu-plain-loads", Tiles::kGpuPlainLoads}});
         simt::execution() = how;
       },
-      "How launches run from now on.", "order"_a = "forward", "seed"_a = 0, "tiles"_a = "host");
+      "Sets how launches run from now on.", "order"_a = "forward", "seed"_a = 0, "tiles"_a = "host");
   m.def(
       "execution",
       [] {
@@ -498,14 +505,14 @@ void bind_execution(py::module_& m) {
         d["tiles"] = how.tiles == Tiles::kHost ? "host" : how.tiles == Tiles::kGpu ? "gpu" : "gpu-plain-loads";
         return d;
       },
-      "What set_execution has set.");
+      "Returns what set_execution set.");
   m.def("set_threads", &simt::set_threads, "Sets the number of workers; 0 for the default.", "count"_a);
-  m.def("threads", &simt::threads, "The number of workers.");
+  m.def("threads", &simt::threads, "Returns the number of workers.");
 }
 #endif
 
 #if defined(PYALEXNET_TEST_BUILD)
-/// Kernels on arrays of bfloat16, which NumPy has as their bits.
+/// Kernels on arrays of bfloat16, which NumPy represents by their bits.
 void bind_bf16(py::module_& m) {
   using Bits = Array<std::uint16_t>;
   const auto bf16 = [](const Bits& a) { return reinterpret_cast<simt::Bf16*>(a.data()); };
@@ -545,8 +552,8 @@ void bind_selftest(py::module_ m) {
 PYBIND11_MODULE(_cuda, m) {
   m.doc() = "The kernels for NVIDIA GPUs.";
   m.attr("TARGET") = "cuda";
-  m.def("device_count", &pyalexnet::device_count, "How many GPUs the driver finds.");
-  m.def("device_error", &pyalexnet::device_error, "Why there is none; empty when there is nothing wrong.");
+  m.def("device_count", &pyalexnet::device_count, "Returns the number of GPUs.");
+  m.def("device_error", &pyalexnet::device_error, "Returns CUDA's error if there are no GPUs, else ''.");
 #else
 PYBIND11_MODULE(_host, m) {
   m.doc() = "The kernels for this machine's processors.";
@@ -557,7 +564,7 @@ PYBIND11_MODULE(_host, m) {
   pyalexnet::bind_selftest(m.def_submodule("selftest", "Kernels that test the host's execution model."));
 #endif
   m.attr("IMAGES_MULTIPLE") = pyalexnet::images_multiple();
-  m.def("build_info", &pyalexnet::build_info, "What this build was made for and how.");
+  m.def("build_info", &pyalexnet::build_info, "Describes this build: version, architectures, compilers, vectors.");
   // Local to its module: both modules have a class of this name.
   pyalexnet::KernelsClass kernels(m, "Kernels", py::module_local(), "The kernels, on one stream of one device.");
 #if defined(PYALEXNET_CUDA)

@@ -1,4 +1,4 @@
-"""The kernels for NVIDIA GPUs: csrc/bindings.cpp. tests/test_build.py compares."""
+"""Kernels for NVIDIA GPUs (csrc/bindings.cpp). tests/test_build.py compares."""
 
 from pyalexnet import _host
 
@@ -11,10 +11,10 @@ class Kernels(_host.Kernels):
     def __init__(self, device: int, stream: int) -> None: ...
 
 def build_info() -> dict[str, str]:
-    """What this build was made for and how."""
+    """Describes this build: version, architectures, compilers, vectors."""
 
 def device_count() -> int:
-    """How many GPUs the driver finds."""
+    """Returns the number of GPUs."""
 
 def device_error() -> str:
-    """Why there is none; empty when there is nothing wrong."""
+    """Returns CUDA's error if there are no GPUs, else ''."""

@@ -1,4 +1,4 @@
-"""The kernels for this machine's processors: csrc/bindings.cpp. tests/test_build.py compares."""
+"""Kernels for this machine's processors (csrc/bindings.cpp). tests/test_build.py compares."""
 
 from collections.abc import Sequence
 from typing import Literal, TypedDict
@@ -16,8 +16,8 @@ class _Execution(TypedDict):
 class Kernels:
     """The kernels, on one stream of one device.
 
-    Arrays are C-contiguous and on that device, results come first. Calls return when the work is
-    queued; on the host, when it is done. They raise ValueError naming the argument that is wrong.
+    Arrays are C-contiguous and on that device; results come first. A call returns once the work is
+    queued, on the host once it is done. It raises ValueError naming the argument that is wrong.
     """
 
     def __init__(self) -> None: ...
@@ -33,12 +33,12 @@ class Kernels:
         groups: int,
         activation: str,
     ) -> None:
-        """y = activation(conv(x, w) + b); b may be None."""
+        """Computes y = activation(conv(x, w) + b); b may be None."""
 
     def conv_backward_data(
         self, dx: Array, dy: Array, w: Array, *, stride: int, pad: int, groups: int
     ) -> None:
-        """The gradient of a convolution's input."""
+        """Computes dx, the gradient of a convolution's input."""
 
     def conv_backward_weights(
         self,
@@ -51,7 +51,7 @@ class Kernels:
         pad: int,
         groups: int,
     ) -> None:
-        """The gradient of a convolution's filters; workspace may be None if none is needed."""
+        """Computes dw, the gradient of the filters; workspace may be None if none is needed."""
 
     def conv_workspace(
         self,
@@ -63,16 +63,16 @@ class Kernels:
         pad: int,
         groups: int,
     ) -> int:
-        """Floats of workspace that conv_backward_weights needs for arrays of these shapes."""
+        """Returns how many floats of workspace conv_backward_weights needs for these shapes."""
 
     def bias_backward(self, db: Array, dy: Array) -> None:
-        """The biases' gradient: db (K), the sum of dy (K, ...)."""
+        """Computes the biases' gradient db (K), the sum of dy (K, ...) over all other axes."""
 
     def activation_forward(self, y: Array, x: Array, *, kind: str) -> None:
-        """y = activation(x); y may be x."""
+        """Computes y = activation(x); y may be x."""
 
     def activation_backward(self, dx: Array, dy: Array, y: Array, *, kind: str) -> None:
-        """dx from dy and the output y; dx may be dy."""
+        """Computes dx from dy and the output y; dx may be dy."""
 
     def dropout(
         self,
@@ -87,10 +87,10 @@ class Kernels:
         first_feature: int,
         first_image: int,
     ) -> None:
-        """y = x scale with probability 1 - p, else 0; y may be x."""
+        """Computes y = x scale with probability 1 - p, else 0; y may be x."""
 
     def add(self, y: Array, a: Array, b: Array) -> None:
-        """y = a + b; y may be a or b."""
+        """Computes y = a + b; y may be a or b."""
 
     def sgd(
         self,
@@ -103,7 +103,7 @@ class Kernels:
         *,
         momentum: float,
     ) -> None:
-        """A step of all parameters, in place."""
+        """Updates all parameters in place by one step."""
 
     def lrn_forward(
         self,
@@ -116,7 +116,7 @@ class Kernels:
         beta: float,
         groups: int,
     ) -> None:
-        """Local response normalisation across channels."""
+        """Normalises x across channels (local response normalisation)."""
 
     def lrn_backward(
         self,
@@ -130,17 +130,17 @@ class Kernels:
         beta: float,
         groups: int,
     ) -> None:
-        """The gradient of lrn_forward's input."""
+        """Computes dx, the gradient of lrn_forward's input."""
 
     def maxpool_forward(
         self, y: Array, argmax: Array, x: Array, *, size: int, stride: int, pad: int
     ) -> None:
-        """Max pooling; argmax is where in its window each maximum is."""
+        """Max-pools x; argmax is each maximum's position in its window."""
 
     def maxpool_backward(
         self, dx: Array, dy: Array, argmax: Array, *, size: int, stride: int, pad: int
     ) -> None:
-        """The gradient of maxpool_forward's input."""
+        """Computes dx, the gradient of maxpool_forward's input."""
 
     def softmax_cross_entropy(
         self,
@@ -155,7 +155,7 @@ class Kernels:
         k: int,
         scale: float,
     ) -> None:
-        """Loss, its gradient and ranks; the first two and totals may be None."""
+        """Computes losses, their gradient and ranks; the first two and totals may be None."""
 
     def augment(
         self,
@@ -166,23 +166,23 @@ class Kernels:
         scale: Array,
         shifts: Array | None,
     ) -> None:
-        """Crops of images as a net's input; shifts may be None."""
+        """Writes crops of images to x, a net's input; shifts may be None."""
 
 def build_info() -> dict[str, str]:
-    """What this build was made for and how."""
+    """Describes this build: version, architectures, compilers, vectors."""
 
 def set_execution(
     order: Literal["forward", "reverse", "shuffled"] = "forward",
     seed: int = 0,
     tiles: Literal["host", "gpu", "gpu-plain-loads"] = "host",
 ) -> None:
-    """How launches run from now on."""
+    """Sets how launches run from now on."""
 
 def execution() -> _Execution:
-    """What set_execution has set."""
+    """Returns what set_execution set."""
 
 def set_threads(count: int) -> None:
     """Sets the number of workers; 0 for the default."""
 
 def threads() -> int:
-    """The number of workers."""
+    """Returns the number of workers."""

@@ -404,7 +404,7 @@ def test_wrong_batches():
         ((images, labels + 4, crops), DataError, "net tiny has 4 classes: expected 0 to 3"),
         ((images, labels - 5, crops), DataError, "or -1 for none"),
         ((images, labels[:3], crops), ValueError, "labels: 3 for 4 images"),
-        ((images, labels, crops[:3]), ValueError, r"\(3, 3\); it must be \(4, 3\)"),
+        ((images, labels, crops[:3]), ValueError, r"\(3, 3\); expected \(4, 3\)"),
         ((images.astype(np.float32), labels, crops), ValueError, "expected uint8"),
         ((images[0], labels, crops), ValueError, r"expected uint8 \(B, H, W, C\)"),
         ((images[:0], labels[:0], crops[:0]), ValueError, "images: 0, expected 1 to"),

@@ -31,5 +31,5 @@ def test_any_order_same_bits(rng):
 
 
 def test_shapes_must_agree():
-    with pytest.raises(ValueError, match=r"b has shape \(3,\); it must be \(2,\)"):
+    with pytest.raises(ValueError, match=r"b has shape \(3,\); expected \(2,\)"):
         ops.add(np.zeros(2, np.float32), np.zeros(3, np.float32))

@@ -85,7 +85,7 @@ def looked_at(*values: object) -> object:
     ("args", "message"),
     [
         ({"weights": FLAT.astype(np.float64)}, r"^weights .*dtype"),
-        ({"weights": FLAT.reshape(2, 128)}, r"^weights .*1 dimensions"),
+        ({"weights": FLAT.reshape(2, 128)}, r"^weights .*1 dimension$"),
         ({"weights": np.zeros(512, np.float32)[::2]}, r"^weights .*contiguous"),
         ({"gradients": FLAT[:192]}, r"^gradients .*\(192,\).*\(256,\)"),
         ({"gradients": FLAT.astype(np.int32)}, r"^gradients .*dtype"),
@@ -96,7 +96,7 @@ def looked_at(*values: object) -> object:
         looked_at({"starts": np.array([0, 64, 192])}, r"^starts .*256"),
         looked_at({"starts": np.array([0, 100, 256])}, r"^starts .*multiples of 64"),
         looked_at({"starts": np.array([0, 320, 256])}, r"^starts .*ascend"),
-        ({"rates": PAIR[None]}, r"^rates .*1 dimensions"),
+        ({"rates": PAIR[None]}, r"^rates .*1 dimension$"),
         ({"decays": PAIR[:1]}, r"^decays .*\(1,\).*\(2,\)"),
         ({"decays": PAIR.astype(np.float64)}, r"^decays .*dtype"),
     ],

@@ -23,29 +23,29 @@ inline void check_conv_shape(const ConvShape& s) {
     if (!ok) throw std::invalid_argument(what);
   };
   for (int extent : {s.N, s.C, s.H, s.W, s.K, s.R, s.S, s.P, s.Q})
-    require(extent >= 1, "a convolution's extent is " + text(extent) + "; it must be at least 1");
-  require(s.stride >= 1, "stride is " + text(s.stride) + "; it must be at least 1");
-  require(s.pad >= 0, "pad is " + text(s.pad) + "; it must be at least 0");
+    require(extent >= 1, "conv: an extent is " + text(extent) + "; expected at least 1");
+  require(s.stride >= 1, "stride is " + text(s.stride) + "; expected at least 1");
+  require(s.pad >= 0, "pad is " + text(s.pad) + "; expected at least 0");
   require(s.G >= 1 && s.C % s.G == 0 && s.K % s.G == 0,
-          "groups is " + text(s.G) + "; it must divide the channels (" + text(s.C) + ") and the filters (" + text(s.K) + ")");
+          "groups is " + text(s.G) + "; expected a divisor of the channels (" + text(s.C) + ") and the filters (" + text(s.K) + ")");
   // The last window must touch the padded image; otherwise the size is another convolution's.
   const auto touches = [&](Size out, Size in) { return (out - 1) * s.stride < in + 2 * Size{s.pad}; };
-  require(touches(s.P, s.H) && touches(s.Q, s.W), "y has " + text(s.P) + " x " + text(s.Q) + " pixels; with stride " + text(s.stride) +
-                                                      " and pad " + text(s.pad) + " its last window lies outside x, " + text(s.H) + " x " +
-                                                      text(s.W));
+  require(touches(s.P, s.H) && touches(s.Q, s.W), "y has " + text(s.P) + " x " + text(s.Q) + " pixels; expected a last window (stride " +
+                                                      text(s.stride) + ", pad " + text(s.pad) + ") that touches the padded x (" +
+                                                      text(s.H) + " x " + text(s.W) + ")");
   // Rows, columns and steps of the matrices are 32-bit; the margin is for tiles that cross the edge.
   const auto countable = [&](const char* what, Size a, Size b, Size c) {
     constexpr Size kLimit = 0x7fffffff - 4096;
-    require(a * b <= kLimit && a * b * c <= kLimit, std::string("a convolution's ") + what + " is " + text(a) + " x " + text(b) + " x " +
-                                                        text(c) + "; it must be at most " + text(kLimit));
+    require(a * b <= kLimit && a * b * c <= kLimit,
+            std::string("conv: ") + what + " is " + text(a) + " x " + text(b) + " x " + text(c) + "; expected at most " + text(kLimit));
   };
   countable("P Q N", s.P, s.Q, s.N);
   countable("H W N", s.H, s.W, s.N);
   countable("R S C", s.R, s.S, s.C);
   constexpr Size kWidestVector = 16;  // the data gradient rounds a tap's filters up to vectors
-  countable("R S K", s.R, s.S, s.K + kWidestVector);
+  countable("R S (K + 16)", s.R, s.S, s.K + kWidestVector);
   for (Size rows : {Size{s.H}, Size{s.W}, Size{s.R}, Size{s.S}, Size{s.P} * s.stride, Size{s.Q} * s.stride, Size{s.pad}})
-    require(rows < kMaxRows, "a convolution has " + text(rows) + " rows or columns; they must be fewer than " + text(kMaxRows));
+    require(rows < kMaxRows, "conv: rows or columns are " + text(rows) + "; expected fewer than " + text(kMaxRows));
 }
 
 }  // namespace pyalexnet

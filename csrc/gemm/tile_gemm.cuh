@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
 template <class Tile, class A, class B, class Epilogue>
 void tile_gemm(const A& a, const B& b, const Epilogue& epilogue, int rows, int columns, int groups, SplitK split_k, simt::Stream stream) {
   const std::int64_t tiles = std::int64_t{simt::ceil_div(rows, Tile::kRows)} * simt::ceil_div(columns, Tile::kCols);
-  if (tiles > 0x7fffffff) throw std::invalid_argument("a matrix product of " + std::to_string(tiles) + " tiles; a grid has at most 2^31-1");
+  if (tiles > 0x7fffffff) throw std::invalid_argument("matrix product has " + std::to_string(tiles) + " tiles; expected at most 2^31-1");
   simt::launch(tile_gemm_kernel<Tile, A, B, Epilogue>,
                dim3(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(groups * split_k.splits)), Tile::kThreads,
                Staging<Tile, A, B>::kSharedBytes, stream, a, b, epilogue, rows, columns, split_k);

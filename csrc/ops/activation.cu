@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(Target::kThreads) activation_backward_kernel(T
 /// Calls f with the target and the activation as types.
 template <class F>
 void with_kind(Activation kind, F f) {
-  if (kind == Activation::kNone) throw std::invalid_argument("kind is none; it must be ReLU or tanh");
+  if (kind == Activation::kNone) throw std::invalid_argument("kind is none; expected ReLU or tanh");
   with_target([&](auto target) {
     if (kind == Activation::kRelu) f(target, std::integral_constant<Activation, Activation::kRelu>{});
     if (kind == Activation::kTanh) f(target, std::integral_constant<Activation, Activation::kTanh>{});

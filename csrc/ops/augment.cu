@@ -138,7 +138,7 @@ void augment(T* x, const std::uint8_t* images, const std::int32_t* crops, const 
              const AugmentShape& shape, StreamHandle stream) {
   const simt::Range range(__func__);
   if (std::int64_t{shape.w} * shape.C > 0x3fffffff)
-    throw std::invalid_argument("x has rows of " + std::to_string(shape.w) + " pixels; they must have fewer than 2^30 elements");
+    throw std::invalid_argument("x has rows of " + std::to_string(shape.w) + " pixels; expected fewer than 2^30 elements per row");
   with_target([&](auto target) {
     using Target = decltype(target);
     static_assert(AugmentTile<Target>::kImages % Target::kVec == 0 && AugmentTile<Target>::kElements % Target::kVec == 0,

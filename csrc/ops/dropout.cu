@@ -49,7 +49,7 @@ template <class T>
 void dropout(T* y, const T* x, std::int64_t F, std::int64_t N, double p, float scale, std::uint64_t seed, std::uint32_t layer,
              std::uint32_t step, std::uint32_t first_feature, std::uint32_t first_image, StreamHandle stream) {
   const simt::Range range(__func__);
-  if (!(p >= 0.0 && p < 1.0)) throw std::invalid_argument("p is " + std::to_string(p) + "; it must be at least 0 and below 1");
+  if (!(p >= 0.0 && p < 1.0)) throw std::invalid_argument("p is " + std::to_string(p) + "; expected at least 0 and below 1");
   if (F == 0 || N == 0) return;
   const double threshold = std::fmin(std::ceil(p * 4294967296.0), 4294967295.0);
   const DropoutMask mask{seed, static_cast<std::uint32_t>(threshold), step, layer, first_feature, first_image};

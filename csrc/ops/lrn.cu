@@ -153,7 +153,7 @@ void launch_lrn(K kernel, int slots, int groups, const LrnParams& params, Stream
   unsigned threads = Target::kThreads;
   while (threads > 1 && threads * per_thread > kDefaultSharedBytes) threads /= 2;
   if (threads * per_thread > kDefaultSharedBytes && Target::kThreads > 1)
-    throw std::invalid_argument("size is " + std::to_string(params.size) + "; its window does not fit into a GPU's shared memory");
+    throw std::invalid_argument("size is " + std::to_string(params.size) + "; expected a window that fits into a GPU's shared memory");
   const auto columns_per_block = std::int64_t{threads} * Target::kVec * LrnBlock<Target>::kVecs;
   const dim3 grid(static_cast<unsigned>(simt::ceil_div(params.columns, columns_per_block)), static_cast<unsigned>(groups));
   simt::launch(kernel, grid, threads, threads * per_thread, stream, arrays..., params);
@@ -162,12 +162,12 @@ void launch_lrn(K kernel, int slots, int groups, const LrnParams& params, Stream
 /// Checks the shape and derives the parameters. A window wider than 2 channels - 1 is clamped to that: it covers no more channels.
 LrnParams params_of(const LrnShape& shape) {
   const auto fail = [](const std::string& what) { throw std::invalid_argument(what); };
-  if (shape.size < 1 || shape.size % 2 == 0) fail("size is " + std::to_string(shape.size) + "; it must be odd");
+  if (shape.size < 1 || shape.size % 2 == 0) fail("size is " + std::to_string(shape.size) + "; expected an odd number of at least 1");
   if (shape.groups < 1 || shape.C % shape.groups != 0)
-    fail("groups is " + std::to_string(shape.groups) + "; it must divide the channels, " + std::to_string(shape.C));
-  if (!(shape.k > 0.0f)) fail("k is " + std::to_string(shape.k) + "; it must be above 0");
-  if (!(shape.alpha >= 0.0f)) fail("alpha is " + std::to_string(shape.alpha) + "; it must be at least 0");
-  if (!(shape.beta >= 0.0f)) fail("beta is " + std::to_string(shape.beta) + "; it must be at least 0");
+    fail("groups is " + std::to_string(shape.groups) + "; expected a divisor of the channels (" + std::to_string(shape.C) + ")");
+  if (!(shape.k > 0.0f)) fail("k is " + std::to_string(shape.k) + "; expected above 0");
+  if (!(shape.alpha >= 0.0f)) fail("alpha is " + std::to_string(shape.alpha) + "; expected at least 0");
+  if (!(shape.beta >= 0.0f)) fail("beta is " + std::to_string(shape.beta) + "; expected at least 0");
   const int channels = shape.C / shape.groups;
   const int size = shape.size < 2 * channels - 1 ? shape.size : 2 * channels - 1;
   return {shape.columns, channels, size, shape.k, shape.alpha, shape.beta};

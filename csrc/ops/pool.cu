@@ -82,17 +82,17 @@ __global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
 
 void check_shape(const PoolShape& shape) {
   const auto fail = [](const std::string& what) { throw std::invalid_argument(what); };
-  if (shape.size < 1 || shape.size > 256) fail("size is " + std::to_string(shape.size) + "; it must be from 1 to 256");
-  if (shape.stride < 1) fail("stride is " + std::to_string(shape.stride) + "; it must be at least 1");
+  if (shape.size < 1 || shape.size > 256) fail("size is " + std::to_string(shape.size) + "; expected 1 to 256");
+  if (shape.stride < 1) fail("stride is " + std::to_string(shape.stride) + "; expected at least 1");
   if (shape.pad < 0 || shape.pad >= shape.size)
-    fail("pad is " + std::to_string(shape.pad) + "; it must be from 0 to " + std::to_string(shape.size - 1) + ", below size");
+    fail("pad is " + std::to_string(shape.pad) + "; expected 0 to " + std::to_string(shape.size - 1) + ", below size");
   const auto covers = [&](std::int64_t out, std::int64_t in) { return out >= 1 && (out - 1) * shape.stride - shape.pad < in; };
   if (!covers(shape.P, shape.H) || !covers(shape.Q, shape.W))
-    fail("y has " + std::to_string(shape.P) + " x " + std::to_string(shape.Q) + " pixels; with size " + std::to_string(shape.size) +
-         ", stride " + std::to_string(shape.stride) + " and pad " + std::to_string(shape.pad) + " some windows have no pixel of x, " +
-         std::to_string(shape.H) + " x " + std::to_string(shape.W));
+    fail("y has " + std::to_string(shape.P) + " x " + std::to_string(shape.Q) + " pixels; expected windows (size " +
+         std::to_string(shape.size) + ", stride " + std::to_string(shape.stride) + ", pad " + std::to_string(shape.pad) +
+         ") that all contain a pixel of x (" + std::to_string(shape.H) + " x " + std::to_string(shape.W) + ")");
   if (std::int64_t{shape.H + 2 * shape.pad} * (shape.W + 2 * shape.pad) > 0x7fffffff)
-    fail("x has " + std::to_string(shape.H) + " x " + std::to_string(shape.W) + " pixels; they must be fewer than 2^31");
+    fail("x has " + std::to_string(shape.H) + " x " + std::to_string(shape.W) + " pixels; expected fewer than 2^31 with padding");
 }
 
 }  // namespace

@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(Target::kThreads)
 void sgd(float* weights, const float* gradients, float* momenta, const std::int64_t* starts, const float* rates, const float* decays,
          int segments, std::int64_t count, float momentum, StreamHandle stream) {
   const simt::Range range(__func__);
-  if (count % 64 != 0) throw std::invalid_argument("weights has " + std::to_string(count) + " floats; it must be a multiple of 64");
+  if (count % 64 != 0) throw std::invalid_argument("weights has " + std::to_string(count) + " floats; expected a multiple of 64");
   if (count == 0) return;
   with_target([&](auto target) {
     using Target = decltype(target);

@@ -137,8 +137,9 @@ template <class T>
 void softmax_cross_entropy(float* probabilities, T* dlogits, float* losses, std::int32_t* ranks, double* totals, const T* logits,
                            const std::int32_t* labels, int K, int N, int k, float scale, StreamHandle stream) {
   const simt::Range range(__func__);
-  if (K < 1) throw std::invalid_argument("logits have " + std::to_string(K) + " classes; they must have at least 1");
-  if (k < 1 || k > K) throw std::invalid_argument("k is " + std::to_string(k) + "; it must be from 1 to the classes, " + std::to_string(K));
+  if (K < 1) throw std::invalid_argument("logits has " + std::to_string(K) + " classes; expected at least 1");
+  if (k < 1 || k > K)
+    throw std::invalid_argument("k is " + std::to_string(k) + "; expected 1 to " + std::to_string(K) + ", the number of classes");
   with_target([&](auto target) {
     using Target = decltype(target);
     using Block = SoftmaxBlock<Target>;

@@ -30,6 +30,11 @@ std::uint64_t scramble(std::uint64_t x) {
   return x ^ (x >> 31);
 }
 
+template <class Extent>
+std::string text(const Extent& e) {
+  return "(" + std::to_string(e.x) + ", " + std::to_string(e.y) + ", " + std::to_string(e.z) + ")";
+}
+
 /// Reorders an ascending range as the Execution asks.
 template <class It>
 void reorder(It begin, It end, std::uint64_t salt) {
@@ -87,7 +92,7 @@ class BlockRunner {
   const std::uint64_t* exchange(unsigned mask, std::uint64_t value) {
     const unsigned lane = here.linear_thread % kWarp;
     if (count_ == 1) {
-      if (mask != 1u) throw std::runtime_error("a warp operation waits for lanes that a block of one thread does not have");
+      if (mask != 1u) throw std::runtime_error("warp operation: mask is " + std::to_string(mask) + "; expected 1 in a block of one thread");
       alone_value_ = value;
       return &alone_value_;
     }
@@ -215,10 +220,9 @@ class BlockRunner {
     const auto waiting = [&](State state) {
       return std::to_string(std::count_if(threads_.begin(), threads_.end(), [&](const Thread& t) { return t.state == state; }));
     };
-    const std::string what = "a kernel is stuck in block (" + std::to_string(here.block.x) + ", " + std::to_string(here.block.y) + ", " +
-                             std::to_string(here.block.z) + "): of " + std::to_string(count_) + " threads " + waiting(State::kAtBarrier) +
-                             " wait at __syncthreads, " + waiting(State::kAtWarp) + " at a warp operation and " + waiting(State::kDone) +
-                             " have ended";
+    const std::string what = "deadlock in block " + text(here.block) + ": of " + std::to_string(count_) + " threads " +
+                             waiting(State::kAtBarrier) + " wait at __syncthreads, " + waiting(State::kAtWarp) +
+                             " at a warp operation and " + waiting(State::kDone) + " have ended";
     // The waiting fibers cannot be unwound. Kernels own no resources, so their stacks are simply dropped.
     idle_.clear();
     fibers_.clear();
@@ -268,17 +272,16 @@ Worker& worker() {
   return current;
 }
 
-std::string text(dim3 d) { return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")"; }
-
 void check_launch(dim3 grid, dim3 block, std::size_t shared_bytes) {
   const std::uint64_t count = std::uint64_t{block.x} * block.y * block.z;
   if (count < 1 || count > kMaxThreadsPerBlock)
-    throw std::invalid_argument("launch: a block of " + text(block) + " threads; a block has 1 to " + std::to_string(kMaxThreadsPerBlock));
+    throw std::invalid_argument("launch: block is " + text(block) + "; expected 1 to " + std::to_string(kMaxThreadsPerBlock) + " threads");
   if (grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.x > 0x7fffffffu || grid.y > kMaxGridYZ || grid.z > kMaxGridYZ)
-    throw std::invalid_argument("launch: a grid of " + text(grid) + " blocks; the limits are (2147483647, 65535, 65535)");
+    throw std::invalid_argument("launch: grid is " + text(grid) + "; expected (1, 1, 1) to (2147483647, 65535, 65535)");
   constexpr std::size_t kSmallestSharedLimit = 64 * 1024;  // sm_75's
   if (execution().tiles != Tiles::kHost && shared_bytes > kSmallestSharedLimit)
-    throw std::invalid_argument("launch: " + std::to_string(shared_bytes) + " bytes of dynamic shared memory; sm_75 has 65536");
+    throw std::invalid_argument("launch: dynamic shared memory is " + std::to_string(shared_bytes) +
+                                " bytes; expected at most 65536, sm_75's limit");
 }
 
 }  // namespace

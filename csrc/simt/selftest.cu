@@ -112,7 +112,7 @@ dim3 extent(const Extent& e) { return dim3(e[0], e[1], e[2]); }
 /// Number of blocks of `threads` in `values`. Throws std::invalid_argument if they are not whole.
 unsigned blocks_of(const Ints& values, unsigned threads) {
   if (threads < 1 || values.size() % threads != 0)
-    throw std::invalid_argument("threads is " + std::to_string(threads) + "; it must divide the number of values, " +
+    throw std::invalid_argument("threads is " + std::to_string(threads) + "; expected a divisor of the number of values, " +
                                 std::to_string(values.size()));
   return static_cast<unsigned>(values.size() / threads);
 }
@@ -120,7 +120,7 @@ unsigned blocks_of(const Ints& values, unsigned threads) {
 }  // namespace
 
 Ints prefix_sum(const Ints& values, unsigned threads) {
-  if (threads > kMaxThreads) throw std::invalid_argument("threads is " + std::to_string(threads) + "; it must be at most 40");
+  if (threads > kMaxThreads) throw std::invalid_argument("threads is " + std::to_string(threads) + "; expected at most 40");
   Ints sums(values.size());
   launch(prefix_sum_kernel, blocks_of(values, threads), threads, 0, nullptr, sums.data(), values.data());
   return sums;

@@ -34,7 +34,7 @@ int parse_threads(const char* text) {
   char* end = nullptr;
   const long value = std::strtol(text, &end, 10);
   if (end == text || *end != '\0' || value < 1 || value > kMaxThreads)
-    throw std::invalid_argument("PYALEXNET_THREADS is '" + std::string(text) + "'; it must be a number from 1 to " +
+    throw std::invalid_argument("PYALEXNET_THREADS is '" + std::string(text) + "'; expected a number from 1 to " +
                                 std::to_string(kMaxThreads));
   return static_cast<int>(value);
 }
@@ -149,7 +149,7 @@ int threads() { return requested > 0 ? requested : default_threads(); }
 
 void set_threads(int count) {
   if (count < 0 || count > kMaxThreads)
-    throw std::invalid_argument("threads is " + std::to_string(count) + "; it must be from 1 to " + std::to_string(kMaxThreads) +
+    throw std::invalid_argument("threads is " + std::to_string(count) + "; expected 1 to " + std::to_string(kMaxThreads) +
                                 ", or 0 for the default");
   std::lock_guard lock(launch_mutex);
   requested = count;
