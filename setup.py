@@ -1,18 +1,18 @@
-"""Builds the extension modules: setuptools asks, CMake and ninja do.
+"""Builds the extension modules with CMake and ninja, driven by setuptools.
 
-pyproject.toml holds everything else. These environment variables choose what is built:
+Everything else is in pyproject.toml. These environment variables select what is built:
 
 PYALEXNET_CUDA
-    ``auto`` (the default) builds for NVIDIA GPUs when nvcc is found, ``on`` demands it, ``off``
-    builds for the host alone.
+    ``auto`` (the default) builds for NVIDIA GPUs if nvcc is found, ``on`` fails without it, ``off``
+    builds for the host only.
 PYALEXNET_CUDA_ARCHS
-    ``native`` or a list like ``75;80;90``. By default the local GPU's architecture; where there is
-    no GPU, a list that covers sm_75 and newer.
+    ``native`` or a list like ``75;80;90``. Default: the local GPU's architecture; without a GPU, a
+    list that covers sm_75 and newer.
 PYALEXNET_HOST_ARCH
     ``native`` (the default), ``avx512``, ``avx2``, ``portable`` or a value of the compiler's
     -march.
 PYALEXNET_VECTORS
-    ``native`` (the default), or ``loops``: the host's kernels compute with a GPU's vectors.
+    ``native`` (the default), or ``loops``: the host's kernels use a GPU's vectors.
 PYALEXNET_TEST_BUILD
     ``1`` adds ``_host.selftest``, kernels that test the host's execution model.
 PYALEXNET_SANITIZE
@@ -20,8 +20,8 @@ PYALEXNET_SANITIZE
 PYALEXNET_WERROR
     ``1`` makes compiler warnings errors.
 
-CXX, CXXFLAGS, CUDACXX, CUDAFLAGS, CUDAHOSTCXX, CUDA_HOME and CMAKE_BUILD_PARALLEL_LEVEL mean what
-they mean to CMake.
+CXX, CXXFLAGS, CUDACXX, CUDAFLAGS, CUDAHOSTCXX, CUDA_HOME and CMAKE_BUILD_PARALLEL_LEVEL have
+CMake's meaning.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ OLDEST_CUDA = (12, 0)
 
 
 def version_of(program: str, pattern: str) -> tuple[int, int] | None:
-    """Major and minor version that ``program --version`` prints; None if it does not run."""
+    """Returns the version that ``program --version`` prints, (major, minor); None if it fails."""
     try:
         result = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -61,7 +61,7 @@ def version_of(program: str, pattern: str) -> tuple[int, int] | None:
 
 
 def find_tool(name: str, directory: str, environ: Mapping[str, str]) -> str | None:
-    """The program of the PyPI package of this name, else the one on PATH."""
+    """Returns the program of the PyPI package `name`, else the one on PATH."""
     try:
         packaged = Path(getattr(importlib.import_module(name), directory)) / name
     except (ImportError, AttributeError):
@@ -70,47 +70,48 @@ def find_tool(name: str, directory: str, environ: Mapping[str, str]) -> str | No
 
 
 def find_cmake(environ: Mapping[str, str]) -> str:
-    """CMake's path. Raises PlatformError where there is none, or only an old one."""
+    """Returns CMake's path. Raises PlatformError if it is missing or too old."""
     cmake = find_tool("cmake", "CMAKE_BIN_DIR", environ)
     if cmake is None:
-        raise PlatformError("building pyalexnet needs CMake, and there is none: pip install cmake")
+        raise PlatformError(
+            f"CMake is missing; expected {dotted(OLDEST_CMAKE)} or newer: pip install cmake"
+        )
     version = version_of(cmake, r"cmake version (\d+)\.(\d+)")
     if version is None or version < OLDEST_CMAKE:
         raise PlatformError(
-            f"building pyalexnet needs CMake {dotted(OLDEST_CMAKE)} or newer, and {cmake} is "
-            f"{dotted(version) if version else 'of no readable version'}: pip install cmake"
+            f"{cmake} is {dotted(version) if version else 'of unknown version'}; "
+            f"expected CMake {dotted(OLDEST_CMAKE)} or newer: pip install cmake"
         )
     return cmake
 
 
 def find_ninja(environ: Mapping[str, str]) -> str:
-    """Ninja's path. Raises PlatformError where there is none."""
+    """Returns ninja's path. Raises PlatformError if it is missing."""
     ninja = find_tool("ninja", "BIN_DIR", environ)
     if ninja is None:
-        raise PlatformError("building pyalexnet needs ninja, and there is none: pip install ninja")
+        raise PlatformError("ninja is missing; expected on PATH: pip install ninja")
     return ninja
 
 
 def check_compiler(environ: Mapping[str, str]) -> None:
-    """Raises PlatformError where CMake would find no C++ compiler."""
+    """Raises PlatformError if CMake would find no C++ compiler."""
     named = shlex.split(environ.get("CXX", ""))[:1]
     if not any(shutil.which(name, path=environ.get("PATH")) for name in named or COMPILERS):
-        what = f"CXX names '{named[0]}', which is not there" if named else "there is none"
+        what = f"CXX is '{named[0]}', which is missing" if named else "C++ compiler is missing"
         raise PlatformError(
-            f"building pyalexnet needs a C++17 compiler, and {what}: "
+            f"{what}; expected a C++17 compiler: "
             "install g++ or clang++ (Debian, Ubuntu: apt install g++), or set CXX"
         )
 
 
 def find_nvcc(environ: Mapping[str, str]) -> str | None:
-    """The nvcc to build with; None to build for the host alone.
+    """Returns the nvcc to build with; None to build for the host only.
 
-    Raises PlatformError, saying what is missing, when PYALEXNET_CUDA demands a build that is not
-    possible.
+    Raises PlatformError, saying what is missing, if PYALEXNET_CUDA is ``on`` and no nvcc will do.
     """
     wanted = environ.get("PYALEXNET_CUDA", "auto").lower()
     if wanted not in ("auto", "on", "off"):
-        raise OptionError(f"PYALEXNET_CUDA is '{wanted}'; it must be 'auto', 'on' or 'off'")
+        raise OptionError(f"PYALEXNET_CUDA is '{wanted}'; expected 'auto', 'on' or 'off'")
     if wanted == "off":
         return None
     homes = [environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if environ.get(name)]
@@ -121,41 +122,41 @@ def find_nvcc(environ: Mapping[str, str]) -> str | None:
     nvcc = next(filter(None, found), None)
     if nvcc is None:
         missing = (
-            "nvcc, the CUDA toolkit's compiler, is not found: looked for "
+            "nvcc is missing; expected one of "
             + ", ".join([*places[:-2], "nvcc on PATH", places[-1]])
-            + ". Install the toolkit, or set CUDA_HOME to where it is"
+            + ": install the CUDA toolkit, or set CUDA_HOME to its folder"
         )
     else:
         version = version_of(nvcc, r"release (\d+)\.(\d+)")
         if version is not None and version >= OLDEST_CUDA:
             return nvcc
         release = f"of CUDA {dotted(version)}" if version else "a program that does not run"
-        missing = f"{nvcc} is {release}; it must be of CUDA {dotted(OLDEST_CUDA)} or newer"
+        missing = f"{nvcc} is {release}; expected CUDA {dotted(OLDEST_CUDA)} or newer"
     if wanted == "on":
         raise PlatformError(f"PYALEXNET_CUDA is 'on', but {missing}")
-    print(f"pyalexnet: building for the host alone: {missing}", flush=True)
+    print(f"pyalexnet: building for the host only: {missing}", flush=True)
     return None
 
 
 def dotted(version: tuple[int, int]) -> str:
-    """A version as it is written."""
+    """Formats a version."""
     return f"{version[0]}.{version[1]}"
 
 
 class CMakeBuild(build_ext):
-    """Has CMake build each extension module and puts it where setuptools wants it."""
+    """Builds each extension module with CMake and copies it where setuptools expects it."""
 
     def run(self) -> None:
-        """Builds ``_host``, and ``_cuda`` if PYALEXNET_CUDA and the machine allow."""
+        """Builds ``_host``, and ``_cuda`` if PYALEXNET_CUDA and the machine allow it."""
         self.nvcc = find_nvcc(os.environ)
         if self.nvcc is None:
             self.extensions = [e for e in self.extensions if e.name != "pyalexnet._cuda"]
             for earlier in Path(self.build_lib).glob("pyalexnet/_cuda.*"):
-                earlier.unlink()  # or it would be installed along
+                earlier.unlink()  # else it would be installed too
         super().run()
 
     def build_extension(self, ext: Extension) -> None:
-        """Configures and builds one module in a folder that only equal options share."""
+        """Configures and builds one module, in a build folder per set of options."""
         module = ext.name.rpartition(".")[2]
         check_compiler(os.environ)
         cmake, ninja = find_cmake(os.environ), find_ninja(os.environ)
@@ -170,7 +171,7 @@ class CMakeBuild(build_ext):
         key += [os.environ.get(name, "") for name in COMPILER_VARIABLES]
         digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:8]
         folder = ROOT / "build" / f"cmake{module}-{digest}"
-        # Not in the key: paths that change with every isolated build, and what rebuilds one file.
+        # Not in the key: paths that every isolated build changes, and the version (of one file).
         options += [
             f"-DPYALEXNET_VERSION={self.distribution.get_version()}",
             f"-DPython_EXECUTABLE={sys.executable}",
@@ -184,7 +185,7 @@ class CMakeBuild(build_ext):
         shutil.copy2(folder / destination.name, destination)
 
     def cmake(self, *command: str | Path) -> None:
-        """Runs CMake; its own output says what is wrong."""
+        """Runs CMake, which prints its own errors."""
         try:
             subprocess.run(list(map(str, command)), check=True)
         except subprocess.CalledProcessError as error:
