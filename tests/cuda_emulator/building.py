@@ -1,8 +1,8 @@
-"""Builds what a command in the emulator needs, in a cache outside of the checkout.
+"""Builds everything that an emulated command needs, in a cache outside the checkout.
 
-That is the emulator (a library that replaces libcudart), the project's modules ``_host`` and
-``_cuda`` (PTX of one architecture, linked to that library), and a package of links to the
-checkout's Python files and to these modules.
+These are the emulator (a library that replaces libcudart), the project's modules ``_host`` and
+``_cuda`` (PTX for one architecture, linked to that library), and a package of links to the
+checkout's Python files, with copies of these modules.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ PROJECT = HERE.parent.parent
 SOURCES = HERE / "emulator"
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fPIC", "-Wall", "-Wextra"]
 FLAGS += ["-fno-strict-aliasing", "-ffp-contract=off", "-fno-math-errno"]
-#: The library's functions: the runtime's, nvcc's, the stand-in's, NVTX's.
+#: Exported functions: for the CUDA runtime API, nvcc's host code, the stand-in for CuPy, NVTX.
 EXPORTS = ["cuda*;", "__cuda*;", "emu_*;", "InitializeInjectionNvtx2;"]
-#: Packages of the Python that runs the command, by the names of their modules.
+#: Packages that the command's Python needs, by module name.
 PACKAGES = {
     "numpy": "numpy",
     "PIL": "pillow",
@@ -45,61 +45,61 @@ PACKAGES = {
 
 
 class BuildError(Exception):
-    """A part is missing or does not build. The message is for the user."""
+    """A tool is missing or a build fails. The message is for the user."""
 
 
 def say(text: str) -> None:
-    """Print a line about the emulator's own doings."""
+    """Print a status message."""
     print(f"cuda-emulator: {text}", file=sys.stderr, flush=True)
 
 
 def call(command: Sequence[str | Path]) -> str:
-    """Return a command's output. BuildError, with that output, where it fails."""
+    """Run a command and return its output; raise BuildError, with the output, if it fails."""
     words = list(map(str, command))
     try:
         result = subprocess.run(
             words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
     except OSError as error:
-        raise BuildError(f"{words[0]} does not run: {error.strerror}") from error
+        raise BuildError(f"cannot run {words[0]}: {error.strerror}") from error
     if result.returncode:
         raise BuildError(f"failed: {shlex.join(words)}\n{result.stdout.rstrip()}")
     return result.stdout
 
 
 def jobs() -> int:
-    """Return the number of compilers that run at once."""
+    """Return the number of parallel compilations."""
     given = os.environ.get("CMAKE_BUILD_PARALLEL_LEVEL", "")
     return int(given) if given.isdigit() and int(given) else len(os.sched_getaffinity(0))
 
 
 def default_cache() -> Path:
-    """Return the folder of what is built: EMU_CACHE, or one in the user's cache."""
+    """Return the cache folder: EMU_CACHE, or one in the user's cache."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("EMU_CACHE") or home / "cuda-emulator").absolute()
 
 
 @contextlib.contextmanager
 def locked(cache: Path) -> Iterator[None]:
-    """Let one process build at a time."""
+    """Hold the cache's lock: one process builds at a time."""
     try:
         cache.mkdir(parents=True, exist_ok=True)
         (cache / "lock").touch()
     except OSError as error:
         raise BuildError(
-            f"cannot write the cache {cache}: {error.strerror}; EMU_CACHE names another folder"
+            f"cannot write to cache {cache}: {error.strerror}; set EMU_CACHE to another folder"
         ) from error
     with open(cache / "lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("waiting for another build")
+            say("waiting for another build to finish")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file in one step, so that a process that reads it never finds half of it."""
+    """Write a file atomically: no reader sees part of it."""
     if path.exists() and path.read_text() == text:
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -109,7 +109,7 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def link(path: Path, target: Path) -> None:
-    """Make `path` a link to `target`, in one step."""
+    """Make `path` a symbolic link to `target`, atomically."""
     if path.is_symlink() and Path(os.readlink(path)) == target:
         return
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -118,7 +118,7 @@ def link(path: Path, target: Path) -> None:
 
 
 def digest(*parts: object) -> str:
-    """Return a short name for what the parts say."""
+    """Return a short hash of the parts."""
     return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
@@ -126,7 +126,7 @@ def digest(*parts: object) -> str:
 
 
 def find_nvcc() -> str:
-    """Return nvcc's path; the one in CUDACXX, if that is set, and no other."""
+    """Return nvcc's path. If CUDACXX is set, no other is tried."""
     chosen = os.environ.get("CUDACXX")
     homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     candidates = [f"{home}/bin/nvcc" for home in homes] + ["nvcc", "/usr/local/cuda/bin/nvcc"]
@@ -134,12 +134,12 @@ def find_nvcc() -> str:
         if found := shutil.which(candidate):
             return found
     if chosen:
-        raise BuildError(f"CUDACXX names {chosen}, which is no program")
-    raise BuildError("needs nvcc, of the CUDA toolkit: on PATH, in CUDACXX or in CUDA_HOME/bin")
+        raise BuildError(f"CUDACXX is {chosen}; expected a program")
+    raise BuildError("nvcc (CUDA toolkit) not found on PATH, in CUDACXX or in CUDA_HOME/bin")
 
 
 def find_headers(nvcc: str) -> Path:
-    """Return the folder of CUDA's headers."""
+    """Return the folder with CUDA's headers."""
     program = Path(nvcc).resolve()
     homes = [program.parent.parent, Path("/usr/local/cuda")]
     for line in call([nvcc, "--dryrun", "-E", "-x", "cu", os.devnull]).splitlines():
@@ -150,24 +150,24 @@ def find_headers(nvcc: str) -> Path:
         for folder in (home / "include", *sorted(home.glob("targets/*/include"))):
             if (folder / "cuda_runtime_api.h").exists():
                 return folder
-    raise BuildError(f"finds no cuda_runtime_api.h beside {nvcc}; CUDA_HOME names its folder")
+    raise BuildError(f"no cuda_runtime_api.h found for {nvcc}; set CUDA_HOME to its toolkit")
 
 
 def check_arch(nvcc: str, arch: str) -> None:
-    """Raise BuildError unless nvcc compiles for the architecture."""
+    """Raise BuildError unless nvcc supports the architecture."""
     supported = re.findall(r"compute_(\d+)", call([nvcc, "--list-gpu-arch"]))
     if not re.fullmatch(r"\d+[af]?", arch) or capability(arch) not in supported:
         known = ", ".join(sorted(set(supported), key=int))
-        raise BuildError(f"--arch {arch}: {nvcc} compiles for {known}")
+        raise BuildError(f"--arch is {arch}; expected one that {nvcc} supports: {known}")
 
 
 def capability(arch: str) -> str:
-    """Return an architecture's number: 90 of 90a."""
+    """Return an architecture's number: 90 for 90a."""
     return arch.rstrip("af")
 
 
 def find_python(cache: Path) -> str:
-    """Return a Python that has PACKAGES: of PATH, the running one, or one in the cache."""
+    """Return a Python that has PACKAGES: from PATH, the running one, or one in the cache."""
     probe = "import " + ", ".join(PACKAGES)
     own = cache / "venv" / "bin" / "python"
     for candidate in (shutil.which("python"), sys.executable, str(own)):
@@ -175,7 +175,7 @@ def find_python(cache: Path) -> str:
             found = subprocess.run([candidate, "-c", probe], capture_output=True, check=False)
             if found.returncode == 0:
                 return candidate
-    say("making a virtual environment with " + ", ".join(PACKAGES.values()))
+    say("creating a virtual environment with " + ", ".join(PACKAGES.values()))
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         raise BuildError(f"{sys.executable} has no venv module; install it (Debian: python3-venv)")
     call([sys.executable, "-m", "venv", own.parent.parent])
@@ -184,11 +184,11 @@ def find_python(cache: Path) -> str:
 
 
 def find_tool(python: str, name: str) -> str:
-    """Return a program of a Python's packages, or one on the PATH."""
+    """Return a program installed with a Python package, or the one on PATH."""
     beside = Path(python).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if not found:
-        raise BuildError(f"needs {name}: pip install {name}")
+        raise BuildError(f"{name} not found; install it with: pip install {name}")
     return found
 
 
@@ -196,7 +196,7 @@ def find_tool(python: str, name: str) -> str:
 
 
 def included_files(source: Path, seen: set[Path] | None = None) -> set[Path]:
-    """Return a source file and the emulator's headers that it includes, directly or not."""
+    """Return a source file and the emulator's headers that it includes, even indirectly."""
     seen = set() if seen is None else seen
     if source not in seen:
         seen.add(source)
@@ -214,10 +214,10 @@ def processor() -> str:
 
 
 def build_emulator(cache: Path, headers: Path) -> Path:
-    """Return the library. Only files that have changed are compiled."""
+    """Build the library and return its path. Only changed files are compiled."""
     compiler = shlex.split(os.environ.get("CXX", "g++"))
     if not shutil.which(compiler[0]):
-        raise BuildError(f"needs a C++ compiler: there is no {compiler[0]}; CXX names another")
+        raise BuildError(f"C++ compiler {compiler[0]} not found; set CXX to another")
     text = (headers / "cuda_runtime_api.h").read_text()
     version = int(re.findall(r"define CUDART_VERSION\s+(\d+)", text)[0])
     shared = digest(compiler, FLAGS, processor(), headers, version)
@@ -259,13 +259,13 @@ def build_emulator(cache: Path, headers: Path) -> Path:
 
 
 def check_checkout() -> None:
-    """Raise BuildError unless this folder lies in tests/ of the project."""
+    """Raise BuildError unless this folder is in tests/ of the project."""
     if not all((PROJECT / name).exists() for name in ("CMakeLists.txt", "csrc", "pyalexnet")):
-        raise BuildError(f"belongs into tests/ of a checkout of pyalexnet; {PROJECT} is none")
+        raise BuildError(f"{HERE} is not in a checkout; expected tests/cuda_emulator of pyalexnet")
 
 
 def build_module(folder: Path, python: str, nvcc: str, target: str, arch: str = "") -> Path:
-    """Return ``_host`` or ``_cuda``, built by the project's CMakeLists.txt."""
+    """Build ``_host`` or ``_cuda`` with the project's CMakeLists.txt and return its path."""
     ninja = find_tool(python, "ninja")
     pybind = call([python, "-m", "pybind11", "--cmakedir"]).strip()
     options = [
@@ -279,7 +279,7 @@ def build_module(folder: Path, python: str, nvcc: str, target: str, arch: str = 
             "-DPYALEXNET_CUDA_RUNTIME=Shared",
             f"-DPYALEXNET_CUDA_ARCHS={arch}-virtual",
             f"-DCMAKE_CUDA_COMPILER={nvcc}",
-            # Plain PTX can be changed in the module, by tools that test the tests.
+            # mutate.py edits the PTX in the module.
             "-DCMAKE_CUDA_FLAGS=--no-compress",
             "-DCMAKE_SKIP_RPATH=ON",
         ]
@@ -291,7 +291,7 @@ def build_module(folder: Path, python: str, nvcc: str, target: str, arch: str = 
 
 
 def install_module(module: Path, package: Path) -> None:
-    """Copy a module into the package, in one step: programs may be loading the one there."""
+    """Copy a module into the package, atomically: programs may be loading the old one."""
     target = package / module.name
     built, status = module.stat(), target.stat() if target.exists() else None
     if status and (status.st_mtime_ns, status.st_size) == (built.st_mtime_ns, built.st_size):
@@ -302,7 +302,7 @@ def install_module(module: Path, package: Path) -> None:
 
 
 def lay_out(root: Path, modules: Sequence[Path]) -> Path:
-    """Make `root` a folder to import pyalexnet and CuPy's stand-in from."""
+    """Set up `root` for importing pyalexnet and the stand-in for CuPy."""
     package = root / "pyalexnet"
     package.mkdir(parents=True, exist_ok=True)
     link(root / "cupy", HERE / "cupy")
@@ -313,21 +313,21 @@ def lay_out(root: Path, modules: Sequence[Path]) -> Path:
         link(package / name, source / name)
     for module in modules:
         install_module(module, package)
-    for entry in package.iterdir():  # what the checkout no longer has
+    for entry in package.iterdir():  # links to files that the checkout no longer has
         if entry.is_symlink() and entry.name not in names:
             entry.unlink()
     return root
 
 
 def write_commands(folder: Path, python: str) -> Path:
-    """Write the project's commands, which an installation would have put on PATH."""
+    """Write the project's commands, which an installation would put on PATH."""
     folder.mkdir(exist_ok=True)
     text = (PROJECT / "pyproject.toml").read_text()
     section = re.search(r"^\[project\.scripts\]\n((?:[^\[\n].*\n)*)", text, re.MULTILINE)
     commands = re.findall(
         r'^([\w-]+) = "([\w.]+):(\w+)"', section[1] if section else "", re.MULTILINE
     )
-    # A script, as `python -m pytest` would import from the current folder.
+    # pytest as a script: `python -m pytest` would import from the current folder.
     for name, module, function in [*commands, ("pytest", "pytest", "main")]:
         code = f"import sys\n\nfrom {module} import {function}\n\nsys.exit({function}())\n"
         write(folder / name, f"#!{python}\n{code}", 0o755)
@@ -337,18 +337,18 @@ def write_commands(folder: Path, python: str) -> Path:
 
 
 class Environment:
-    """What has been built for a command.
+    """The build that a command runs in.
 
     Attributes
     ----------
     python : str
-        The Python that runs it.
+        The Python interpreter.
     library : Path
-        The emulator.
+        The emulator's library.
     package : Path
-        A folder to import from.
+        The folder to import pyalexnet and cupy from.
     commands : Path
-        A folder of programs.
+        The folder with the project's commands, for PATH.
     """
 
     def __init__(self, cache: Path, arch: str) -> None:

@@ -4,7 +4,7 @@
     tests/cuda_emulator/run --arch 80 --seed 1 -- pytest --device cuda:0
     tests/cuda_emulator/run --stats - -- pyalexnet-train --devices cuda:0,cuda:1 ...
 
-README.md beside this file describes the options and the environment variables.
+tests/cuda_emulator/README.md describes the options and the environment variables.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHECKS = ("init", "race", "streams", "sync")
 
 
 def checks(text: str) -> str:
-    """Return the value of --check."""
+    """Validate the value of --check."""
     unknown = set(text.split(",")) - {"all", "none", *CHECKS}
     if unknown:
         raise argparse.ArgumentTypeError(
@@ -33,14 +33,14 @@ def checks(text: str) -> str:
 
 
 def numbers(text: str) -> str:
-    """Return the value of --dump-at."""
+    """Validate the value of --dump-at."""
     if not re.fullmatch(r"\d+(,\d+)*", text):
         raise argparse.ArgumentTypeError(f"{text!r}; expected numbers, as in 1,5")
     return text
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Return the options; exit with a message where they are wrong."""
+    """Parse the options; exit with a message if they are wrong."""
     parser = argparse.ArgumentParser(
         prog="run",
         usage="run [option ...] -- command ...",
@@ -48,21 +48,28 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--arch", default="90", help="75, 80, 90, ...: PTX and compute capability (default: 90)")
+    add("--arch", default="90", help="PTX and compute capability: 75, 80, 90, ... (default: 90)")
     add("--check", type=checks, default="all", help=f"all, none, or some of {','.join(CHECKS)}")
-    add("--keep-going", action="store_true", help="continue after errors, list them at the end")
-    add("--seed", type=int, default=0, help="order of blocks, warps, branches and atomics")
+    add("--keep-going", action="store_true", help="continue after errors and list them at the end")
+    add("--seed", type=int, default=0, help="seed for the order of blocks, warps and lanes")
     add("--schedule", choices=("random", "roundrobin", "whole"), default="random")
     add("--streams", choices=("late", "eager"), default="late", help="when queued work runs")
-    add("--stats", metavar="FILE", help="counters: a table, or JSON (.json); -: standard error")
+    add("--stats", metavar="FILE", help="write counters: a table, or JSON (*.json); -: stderr")
     add("--devices", type=int, default=2, help="number of devices, 0 to 16 (default: 2)")
-    add("--no-peer-access", action="store_true", help="devices have no access to each other")
+    add("--no-peer-access", action="store_true", help="devices cannot access each other's memory")
     add("--no-host-register", action="store_true", help="cudaHostRegister fails, as under WSL")
-    add("--perturb", action="store_true", help="approximate functions are off by their bound")
-    add("--dump-launches", metavar="DIR", help="write launches with the memory before and after")
-    add("--dump-kernel", metavar="REGEX", default="", help="only of kernels with such a name")
-    add("--dump-at", metavar="N,...", type=numbers, help="only these of the launches, from 1")
-    add("--dump-most", metavar="BYTES", type=int, help="no contents of larger allocations")
+    add("--perturb", action="store_true", help="approximate functions err by up to their bound")
+    add("--dump-launches", metavar="DIR", help="write launches, with memory before and after")
+    add(
+        "--dump-kernel",
+        metavar="REGEX",
+        default="",
+        help="dump only kernels whose mangled name matches",
+    )
+    add(
+        "--dump-at", metavar="N,...", type=numbers, help="dump only these matching launches, from 1"
+    )
+    add("--dump-most", metavar="BYTES", type=int, help="omit the contents of larger allocations")
     add("--no-execute", action="store_true", help="kernels do nothing")
     add("command", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
@@ -71,7 +78,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if not 0 <= args.devices <= 16:
         parser.error(f"argument --devices: {args.devices}; expected 0 to 16")
     if args.stats not in (None, "-") and not Path(args.stats).absolute().parent.is_dir():
-        parser.error(f"argument --stats: {args.stats}: there is no such folder")
+        parser.error(f"argument --stats: {args.stats}; expected a file in an existing folder")
     return args
 
 
@@ -102,27 +109,27 @@ def variables(args: argparse.Namespace) -> dict[str, str]:
 
 
 def inherited_stderr() -> str:
-    """Return a description of a copy of standard error that the command inherits.
+    """Duplicate standard error for the command; return "number:device:inode", or "" if closed.
 
-    The emulator reports errors there, as pytest redirects standard error during a test and an
-    error ends the process. File system and inode tell it from another file of the same number.
+    The emulator reports errors there: pytest redirects standard error during a test, and an error
+    ends the process. Device and inode detect that the number has been reused for another file.
     """
     try:
         copy = os.dup(2)
     except OSError:
-        return ""  # it is closed
+        return ""
     os.set_inheritable(copy, True)
     status = os.fstat(copy)
     return f"{copy}:{status.st_dev}:{status.st_ino}"
 
 
 def prepended(name: str, *folders: Path) -> dict[str, str]:
-    """Return a path variable with folders in front of its value."""
+    """Return a PATH-like variable with folders prepended."""
     return {name: os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get(name)])])}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build, and become the command."""
+    """Build, then replace this process with the command."""
     args = parse(arguments)
     try:
         built = Environment(default_cache(), args.arch)
@@ -141,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ["EMU_STDERR"] = inherited_stderr()
     os.environ["PYTHONPYCACHEPREFIX"] = str(built.package.parent / "pycache")
     if any(re.match("python", Path(a).name) and b == "-m" for a, b in pairwise(args.command)):
-        os.environ["PYTHONSAFEPATH"] = "1"  # else `python -m` imports from the current folder first
+        os.environ["PYTHONSAFEPATH"] = "1"  # else `python -m` imports from the current folder
     try:
         os.execvp(args.command[0], args.command)
     except OSError as error:

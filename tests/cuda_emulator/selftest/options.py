@@ -1,4 +1,4 @@
-"""Options, counters, dumps, and mistakes of a user: `run` beside this file starts pytest on it."""
+"""Options, counters, dumps and wrong usage. `run` in this folder starts pytest on this file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ERROR_STATUS = 86
 
 
 def run(*command: str | Path, status: int = 0, **variables: str) -> str:
-    """Run a program; return what it prints, errors included."""
+    """Run a program; return its output, including standard error."""
     result = subprocess.run(
         list(map(str, command)),
         stdout=subprocess.PIPE,
@@ -134,7 +134,7 @@ def test_a_report_reaches_the_first_standard_error() -> None:
     assert (result.returncode, result.stderr) == (ERROR_STATUS, b"")
     assert report.startswith("\ncuda-emulator: ERROR: out of bounds: write of 4 bytes")
     assert report.endswith("\n  during test_x.py::test_y (call)\n")
-    # Another file has that number by now.
+    # Number 1 is another file: the report goes to the process's own standard error.
     assert "ERROR: out of bounds" in kernels(
         "bad_out_of_bounds", status=ERROR_STATUS, EMU_STDERR=f"1:{status.st_dev}:{status.st_ino}"
     )
@@ -158,7 +158,7 @@ def test_checks_can_be_chosen() -> None:
     kernels("bad_out_of_bounds", status=ERROR_STATUS, EMU_CHECK="none")
 
 
-# --- how kernels run ---
+# --- execution ---
 
 
 @pytest.mark.parametrize("schedule", ["random", "roundrobin", "whole"])
@@ -221,7 +221,7 @@ def test_kernels_that_do_nothing(tmp_path: Path) -> None:
         assert not (folder / "before.bin").read_bytes()  # the allocations are larger
 
 
-# --- mistakes ---
+# --- wrong usage ---
 
 
 def starter(*words: str, status: int = 1, **variables: str) -> str:
@@ -256,7 +256,7 @@ def test_wrong_variables_end_in_a_line(variables: dict[str, str], message: str) 
     [
         (["--check", "races"], "argument --check: 'races'; expected all, none, or some of init,"),
         (["--devices", "17"], "argument --devices: 17; expected 0 to 16"),
-        (["--stats", "/nowhere/x"], "argument --stats: /nowhere/x: there is no such folder"),
+        (["--stats", "/nowhere/x"], "argument --stats: /nowhere/x; expected a file in "),
         (["--dump-at", "first"], "argument --dump-at: 'first'; expected numbers, as in 1,5"),
         (["--faster"], "unrecognized arguments: --faster"),
     ],
@@ -270,11 +270,11 @@ def test_wrong_options_end_in_a_line(words: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     ("words", "variables", "message"),
     [
-        (["--arch", "33"], {}, "--arch 33: "),
-        (["--arch", "new"], {}, "--arch new: "),
-        ([], {"CUDACXX": "/nowhere/nvcc"}, "CUDACXX names /nowhere/nvcc, which is no program"),
-        ([], {"CXX": "no-c++"}, "needs a C++ compiler: there is no no-c++; CXX names another"),
-        ([], {"EMU_CACHE": "/proc/nowhere"}, "cannot write the cache /proc/nowhere: "),
+        (["--arch", "33"], {}, "--arch is 33; expected one that "),
+        (["--arch", "new"], {}, "--arch is new; expected one that "),
+        ([], {"CUDACXX": "/nowhere/nvcc"}, "CUDACXX is /nowhere/nvcc; expected a program"),
+        ([], {"CXX": "no-c++"}, "C++ compiler no-c++ not found; set CXX to another"),
+        ([], {"EMU_CACHE": "/proc/nowhere"}, "cannot write to cache /proc/nowhere: "),
     ],
 )
 def test_what_is_missing_is_said_in_a_line(
@@ -287,7 +287,7 @@ def test_what_is_missing_is_said_in_a_line(
 def test_there_may_be_no_nvcc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDACXX", raising=False)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(building.BuildError, match="needs nvcc, of the CUDA toolkit: on PATH"):
+    with pytest.raises(building.BuildError, match=r"nvcc \(CUDA toolkit\) not found on PATH"):
         building.find_nvcc()
 
 
@@ -295,7 +295,7 @@ def test_there_may_be_no_checkout(tmp_path: Path) -> None:
     for name in ("run", "launcher.py", "building.py"):
         shutil.copy(HERE / name, tmp_path)
     [line] = run(sys.executable, tmp_path / "run", "--", "true", status=1).splitlines()
-    assert line.startswith("cuda-emulator: belongs into tests/ of a checkout of pyalexnet; ")
+    assert line.startswith(f"cuda-emulator: {tmp_path} is not in a checkout; expected ")
 
 
 def test_the_command_may_not_exist() -> None:

@@ -1,9 +1,9 @@
-"""Tests the emulator by kernels; CuPy's stand-in and the options by pytest.
+"""Tests the emulator with kernels, and the stand-in for CuPy and the options with pytest.
 
     tests/cuda_emulator/selftest/run [--arch 75|80|90] [NAME ...]
 
-Every kernel test runs with several seeds. A test of an error must end with the emulator's status
-and a report of the right kind.
+Every kernel test runs with several seeds. A test of an error must exit with the emulator's error
+status and report the right kind of error.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from building import BuildError, call, say
 HERE = Path(__file__).resolve().parent
 SEEDS = 3
 ERROR_STATUS = 86
-TIMEOUT = 60  # seconds of a test
-WATCHDOG = 1_000_000  # instructions after which a warp hangs
+TIMEOUT = 60  # seconds per test
+WATCHDOG = 1_000_000  # instructions after which a warp counts as hung
 
 
 def build(cache: Path, nvcc: str, arch: str) -> Path:
-    """Return the program of the kernel tests. Only files that have changed are compiled."""
+    """Build the kernel tests' program and return its path. Only changed files are compiled."""
     header = (HERE / "framework.cuh").read_text()
     options = ["-std=c++17", "-O2", "-lineinfo", "--no-compress"]
     options += [f"-gencode=arch=compute_{arch},code=compute_{arch}"]
@@ -57,7 +57,7 @@ def build(cache: Path, nvcc: str, arch: str) -> Path:
 
 
 def problem(command: Sequence[str | Path], environment: dict[str, str], error: str) -> str:
-    """Run a test; return what is wrong, or nothing."""
+    """Run a test; return what failed, or an empty string."""
     try:
         result = subprocess.run(
             list(map(str, command)),
@@ -68,13 +68,13 @@ def problem(command: Sequence[str | Path], environment: dict[str, str], error: s
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"has not ended within {TIMEOUT} s"
+        return f"did not finish within {TIMEOUT} s"
     output = result.stdout + result.stderr
     wanted = ERROR_STATUS if error else 0
     if result.returncode != wanted:
-        return f"status {result.returncode}, expected {wanted}\n{output}"
+        return f"exit status is {result.returncode}; expected {wanted}\n{output}"
     if error and not re.search(f"^cuda-emulator: ERROR: (?:{error}): ", output, re.MULTILINE):
-        return f"expected a report of kind {error}\n{output}"
+        return f"no report of kind {error}\n{output}"
     return ""
 
 
@@ -83,7 +83,7 @@ def test_kernels(program: Path, environment: dict[str, str], names: Sequence[str
     lines = subprocess.run([program], capture_output=True, text=True, env=environment, check=True)
     tests = dict(line.split("\t") for line in lines.stdout.splitlines())
     if unknown := set(names) - set(tests):
-        sys.exit(f"cuda-emulator: there is no kernel test {', '.join(sorted(unknown))}")
+        sys.exit(f"cuda-emulator: no such kernel test: {', '.join(sorted(unknown))}")
     arch, failed, count = int(environment["EMU_ARCH"]), 0, 0
     for name, error in tests.items():
         needed = re.match(r"sm(\d+)_", name)
@@ -102,7 +102,7 @@ def test_kernels(program: Path, environment: dict[str, str], names: Sequence[str
 
 
 def test_python(python: str, environment: dict[str, str]) -> int:
-    """Run the tests of CuPy's stand-in and of the options; return pytest's status."""
+    """Run the tests of the stand-in for CuPy and of the options; return pytest's exit status."""
     environment = environment | {"PYTHONPATH": str(HERE.parent), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
     command += [
@@ -116,12 +116,12 @@ def test_python(python: str, environment: dict[str, str]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build, and run the tests; exit with 1 where one fails."""
+    """Build and run the tests; exit with 1 if one fails."""
     parser = argparse.ArgumentParser(
         prog="run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--arch", default="90", help="75, 80, 90, ... (default: 90)")
-    parser.add_argument("names", metavar="NAME", nargs="*", help="these kernel tests alone")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="run only these kernel tests")
     args = parser.parse_args(arguments)
     begin = time.monotonic()
     cache = building.default_cache()
