@@ -50,7 +50,7 @@ class ndarray:
         order: str = "C",
     ) -> None:
         if strides is not None or order != "C":
-            raise NotImplementedError("the stand-in for CuPy has C-contiguous arrays only")
+            raise NotImplementedError("the stand-in for CuPy supports C-contiguous arrays only")
         self.shape = _as_shape(shape)
         self.dtype = np.dtype(dtype)
         self.data = cuda.alloc(self.nbytes) if memptr is None else memptr
@@ -82,7 +82,7 @@ class ndarray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3. The consumer has to wait for `stream`, the current one."""
+        """Version 3. The consumer must wait for `stream`, the current stream."""
         return {
             "shape": self.shape,
             "typestr": self.dtype.str,
@@ -95,7 +95,7 @@ class ndarray:
 
     def reshape(self, *shape: Any, order: str = "C") -> ndarray:
         if order != "C":
-            raise NotImplementedError(f"the stand-in for CuPy has no order {order!r}")
+            raise NotImplementedError(f"the stand-in for CuPy does not support order {order!r}")
         wanted = _as_shape(shape[0] if len(shape) == 1 else shape)
         if wanted.count(-1) == 1:
             rest = -_size(wanted)
@@ -110,7 +110,9 @@ class ndarray:
     def view(self, dtype: Any = None) -> ndarray:
         dtype = self.dtype if dtype is None else np.dtype(dtype)
         if dtype.itemsize != self.itemsize:
-            raise NotImplementedError("the stand-in for CuPy views elements of the same size")
+            raise NotImplementedError(
+                "the stand-in for CuPy supports views of equal item size only"
+            )
         return ndarray(self.shape, dtype, self.data)
 
     def __getitem__(self, index: Any) -> ndarray:
@@ -122,15 +124,15 @@ class ndarray:
                 raise IndexError(f"index {index} is out of bounds for axis 0 with size {len(self)}")
             return ndarray(self.shape[1:], self.dtype, self.data + int(index) % len(self) * step)
         if not isinstance(index, slice):
-            raise NotImplementedError(f"the stand-in for CuPy has no index {index!r}")
+            raise NotImplementedError(f"the stand-in for CuPy does not support index {index!r}")
         begin, end, stride = index.indices(len(self))
         if stride != 1:
-            raise NotImplementedError("the stand-in for CuPy has no strides in slices")
+            raise NotImplementedError("the stand-in for CuPy does not support slices with a step")
         shape = (max(0, end - begin), *self.shape[1:])
         return ndarray(shape, self.dtype, self.data + begin * step)
 
     def set(self, arr: np.ndarray, stream: Any = None) -> None:
-        """Copy `arr` into this array, in a stream or the current one."""
+        """Copy `arr` into this array, in `stream` or the current one."""
         if not isinstance(arr, np.ndarray):
             raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
         if self.dtype != arr.dtype:
@@ -149,12 +151,12 @@ class ndarray:
         out: np.ndarray | None = None,
         blocking: bool = True,
     ) -> np.ndarray:
-        """Copy this array to the host, in a stream or the current one, and wait for the copy.
+        """Copy this array to the host, in `stream` or the current one, and wait for the copy.
 
-        With ``blocking=False`` the caller has to wait for the stream.
+        With ``blocking=False`` the caller must wait for the stream.
         """
         if order != "C":
-            raise NotImplementedError(f"the stand-in for CuPy has no order {order!r}")
+            raise NotImplementedError(f"the stand-in for CuPy does not support order {order!r}")
         if out is None:
             out = np.empty(self.shape, self.dtype)
         elif not isinstance(out, np.ndarray):
@@ -166,7 +168,7 @@ class ndarray:
                 f"Shape mismatch. Expected shape: {self.shape}, actual shape: {out.shape}"
             )
         elif not out.flags.c_contiguous:
-            raise NotImplementedError("the stand-in for CuPy copies to C-contiguous arrays")
+            raise NotImplementedError("the stand-in for CuPy copies to C-contiguous arrays only")
         stream = cuda.get_current_stream() if stream is None else stream
         with self.device:
             self.data.copy_to_host_async(out.ctypes.data, self.nbytes, stream)

@@ -1,4 +1,4 @@
-"""CuPy's stand-in: `run` beside this file starts pytest on it, in the emulator."""
+"""The stand-in for CuPy. `run` in this folder starts pytest on this file, in the emulator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def start(code: str, **variables: str) -> subprocess.Popen[str]:
 
 
 def run(code: str, status: int = 0, **variables: str) -> str:
-    """Run a program in the emulator; return what it prints, errors included."""
+    """Run a program in the emulator; return its output, including standard error."""
     process = start(code, **variables)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == status, output + errors
@@ -89,7 +89,7 @@ def test_the_array_interface_names_the_current_stream():
     interface = array.__cuda_array_interface__
     assert interface["version"] == 3
     assert interface["data"] == (array.data.ptr, False)
-    assert interface["stream"] == 1  # the null stream, which may not be given as 0
+    assert interface["stream"] == 1  # the null stream; the protocol forbids 0
     with cupy.cuda.Stream() as stream:
         assert array.__cuda_array_interface__["stream"] == stream.ptr
     assert cupy.empty(0).__cuda_array_interface__["data"] == (0, False)
@@ -137,7 +137,7 @@ def test_queued_copies_run_when_the_host_waits():
     array.set(source, stream=stream)
     source[...] = 2.0
     event = stream.record()
-    assert (stream.done, event.done) == (True, True)  # asking makes it run
+    assert (stream.done, event.done) == (True, True)  # a query runs queued work
     source[...] = 3.0
     assert array.get(stream).tolist() == [2.0] * 4
     out = pinned(np.zeros(4))
@@ -335,7 +335,7 @@ def reduce(x, type=nccl.NCCL_FLOAT32, op=nccl.NCCL_SUM):
 
 
 def ranks(code: str, size: int, **variables: str) -> list[tuple[int, str]]:
-    """Run a program as the ranks of a communicator; return their statuses and outputs."""
+    """Run a program once per rank of a communicator; return exit statuses and outputs."""
     unique = nccl.get_unique_id()
     folder = Path(unique.rstrip(b"\0").decode())
     code = RANK.format(size=size, unique=unique.hex()) + textwrap.dedent(code)
@@ -408,7 +408,7 @@ def test_ranks_that_disagree_or_never_come():
     code = "x = cupy.zeros(3, np.float32); rank == 0 and (reduce(x), x.get(stream))"
     status, text = ranks(code, 2)[0]
     assert status == ERROR_STATUS
-    assert "ERROR: NCCL: all-reduce 1 of rank 0 among 2: rank 1 has ended without it" in text
+    assert "ERROR: NCCL: all-reduce 1 of rank 0 among 2: rank 1 has exited before it" in text
     code = """
     import time
     x = cupy.zeros(3, np.float32)
@@ -420,7 +420,7 @@ def test_ranks_that_disagree_or_never_come():
     """
     status, text = ranks(code, 2, EMU_NCCL_TIMEOUT="0.3")[0]
     assert status == ERROR_STATUS
-    assert "rank 1 has not come within" in text
+    assert "rank 1 did not join it within" in text
 
 
 def test_a_rank_that_never_joins():
@@ -428,7 +428,7 @@ def test_a_rank_that_never_joins():
     code = f"nccl.NcclCommunicator(2, bytes.fromhex({unique.hex()!r}), 0)"
     text = run(code, 1, EMU_NCCL_TIMEOUT="0.2")
     assert "NcclError: NCCL_ERROR_REMOTE_ERROR" in text
-    assert "rank 1 of 2 has not come within 0.2 s" in text
+    assert "rank 1 of 2 did not join within 0.2 s" in text
     assert not Path(unique.rstrip(b"\0").decode()).exists()
 
 
@@ -486,7 +486,7 @@ def test_wrong_calls_of_nccl():
         nccl.groupEnd()
 
 
-# --- outside of the emulator ---
+# --- outside the emulator ---
 
 
 def test_the_stand_in_says_where_it_works():

@@ -1,4 +1,4 @@
-"""Calls of the emulator's CUDA runtime."""
+"""Calls into the emulator's CUDA runtime."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 if not os.environ.get("EMU_LIBRARY"):
     raise ImportError(
-        "this cupy is a stand-in for the CUDA emulator; start the program with "
-        "tests/cuda_emulator/run, or take tests/cuda_emulator off PYTHONPATH"
+        "this cupy works only in the CUDA emulator; start the program with "
+        "tests/cuda_emulator/run, or remove tests/cuda_emulator from PYTHONPATH"
     )
 
 library = ctypes.CDLL(os.environ["EMU_LIBRARY"])
@@ -39,14 +39,14 @@ class CUDARuntimeError(RuntimeError):
 def status(name: str, *arguments: Any) -> int:
     """Call a function of the runtime.
 
-    Integers are passed as 64 bits, which also fits parameters that are narrower.
+    Integers are passed as 64 bits, which narrower parameters accept.
     """
     values = [ctypes.c_longlong(a.__index__()) if hasattr(a, "__index__") else a for a in arguments]
     return int(getattr(library, name)(*values))
 
 
 def call(name: str, *arguments: Any) -> None:
-    """Call a function of the runtime; raise CUDARuntimeError where it fails."""
+    """Call a function of the runtime; raise CUDARuntimeError if it fails."""
     result = status(name, *arguments)
     if result != 0:
         library.cudaGetLastError()
@@ -68,9 +68,9 @@ def integer(name: str, *arguments: Any) -> int:
 
 
 def ranges() -> list[str] | None:
-    """Return the NVTX ranges that have been opened since the last call, in their order.
+    """Return the names of the NVTX ranges opened since the last call, in order.
 
-    The first call begins the record. None: the CUDA toolkit has no NVTX.
+    Recording starts with the first call. None: the CUDA toolkit has no NVTX.
     """
     names: bytes | None = library.emu_take_ranges()
     return None if names is None else names.decode().splitlines()

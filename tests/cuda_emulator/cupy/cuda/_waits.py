@@ -1,8 +1,8 @@
-"""Waits that the program under test asks for, by source line.
+"""Waits in the program under test, by source line.
 
-``EMU_DROP_WAIT=FILE:LINE`` makes the waits of that line do nothing. ``EMU_LIST_WAITS=FILE`` appends
-every line that waits to a file, once for each process. A tool that tests the tests uses both: it
-lists the waits, then drops one at a time.
+``EMU_DROP_WAIT=FILE:LINE`` disables the waits on that line. ``EMU_LIST_WAITS=FILE`` appends every
+line that waits to a file, once per process. mutate.py lists the waits, then drops them one at a
+time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _listed: set[str] = set()
 def place(frame: FrameType) -> str:
     """Return the source line that a frame executes, as ``pyalexnet/device.py:12``.
 
-    The path is relative to the folder from which the module is imported.
+    The path is relative to the module's import folder.
     """
     path = Path(frame.f_code.co_filename)
     module = frame.f_globals.get("__name__", "")
@@ -34,7 +34,7 @@ def place(frame: FrameType) -> str:
 
 
 def wait(function: F) -> F:
-    """Make a method subject to `EMU_DROP_WAIT` and `EMU_LIST_WAITS`."""
+    """Make a method honour `EMU_DROP_WAIT` and `EMU_LIST_WAITS`."""
     if not _dropped and not _list:
         return function
 

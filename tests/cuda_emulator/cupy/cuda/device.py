@@ -7,7 +7,7 @@ from typing import Any
 
 from cupy.cuda import runtime
 
-#: The numbers of `cudaDeviceAttr`, by the names that `Device.attributes` has.
+#: `cudaDeviceAttr` values, by their names in `Device.attributes`.
 ATTRIBUTES = {
     "ComputeCapabilityMajor": 75,
     "ComputeCapabilityMinor": 76,
@@ -36,7 +36,7 @@ _local = threading.local()
 
 
 class Device:
-    """A device, and a context in which it is the current one."""
+    """A device, and a context manager that makes it current."""
 
     __slots__ = ("id",)
 

@@ -8,7 +8,7 @@ from cupy.cuda import runtime
 
 
 class Graph:
-    """Captured work. `Stream.end_capture` makes one."""
+    """A captured graph, created by `Stream.end_capture`."""
 
     graph = graphExec = 0
 

@@ -12,7 +12,7 @@ from cupy.cuda.stream import get_current_stream
 
 
 class OutOfMemoryError(MemoryError):
-    """An allocation is larger than the device's free memory, or than the pool's limit."""
+    """An allocation exceeds the device's free memory or the pool's limit."""
 
     def __init__(self, size: int, total: int, limit: int = 0) -> None:
         self._size, self._total, self._limit = size, total, limit
@@ -34,8 +34,8 @@ class OutOfMemoryError(MemoryError):
 class _Memory:
     """An allocation.
 
-    It is freed in the stream that was current when it was made: CuPy's pool gives a freed block to
-    the next allocation in that stream, without waiting for other streams.
+    It is freed in the stream that was current when it was made: CuPy's pool reuses a freed block
+    for the next allocation in that stream, without waiting for other streams.
     """
 
     def __init__(self, size: int) -> None:
@@ -65,7 +65,7 @@ class _NoMemory:
 
 
 class MemoryPointer:
-    """An address within an allocation, which it keeps alive."""
+    """An address within an allocation; keeps the allocation alive."""
 
     __slots__ = ("__weakref__", "mem", "ptr")
 
@@ -111,17 +111,17 @@ def _copy(to: int, source: int, size: int, stream: Any) -> None:
 
 
 def alloc(size: int) -> MemoryPointer:
-    """Allocate memory of the current device, whose contents are undefined."""
+    """Allocate uninitialised memory on the current device."""
     return MemoryPointer(_Memory(size) if size else _NoMemory(), 0)
 
 
 def _rounded(size: int) -> int:
-    """Return the size of the pool's block for an allocation."""
+    """Return the size of the pool block that holds an allocation."""
     return -(-size // 512) * 512
 
 
 class _DevicePool:
-    """CuPy's pool of one device, by its numbers alone: every allocation is one of the emulator."""
+    """The byte counts of CuPy's pool on one device; allocations themselves are not pooled."""
 
     def __init__(self) -> None:
         self.used = self.held = self.limit = 0  # bytes
@@ -135,7 +135,7 @@ class _DevicePool:
         except CUDARuntimeError as error:
             if error.status != _calls.ERROR_MEMORY_ALLOCATION:
                 raise
-            # CuPy frees what nobody uses, and tries again.
+            # As CuPy does: free unused memory and try again.
             gc.collect()
             runtime.deviceSynchronize()
             try:
@@ -155,7 +155,7 @@ def _pool_of(device: int) -> _DevicePool:
 
 
 class MemoryPool:
-    """The default pool. Its methods are about the current device."""
+    """The default pool. Its methods refer to the current device."""
 
     def used_bytes(self) -> int:
         return _pool_of(runtime.getDevice()).used

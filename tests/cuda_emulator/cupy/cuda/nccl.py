@@ -1,4 +1,4 @@
-"""NCCL's all-reduce over the emulated devices of one machine."""
+"""NCCL's all-reduce between emulated devices of one machine."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class NcclError(RuntimeError):
 
 
 def get_version() -> int:
-    """Return the version of the NCCL whose interface this is."""
+    """Return the NCCL version that this interface follows."""
     return 22707
 
 
@@ -65,17 +65,19 @@ get_build_version = get_version
 
 
 def get_unique_id() -> bytes:
-    """Return an identifier for a new communicator: the folder by which its ranks meet."""
+    """Return an ID for a new communicator: the folder through which its ranks communicate."""
     root = Path(tempfile.gettempdir())
     _remove_stale_folders(root)
     folder = str(root / (_PREFIX + secrets.token_hex(8))).encode()
     if len(folder) > _UNIQUE_ID_BYTES:
-        raise NcclError(_SYSTEM_ERROR, f"the path {folder.decode()} has more than 128 bytes")
+        raise NcclError(
+            _SYSTEM_ERROR, f"{folder.decode()} is {len(folder)} bytes; expected at most 128"
+        )
     return folder.ljust(_UNIQUE_ID_BYTES, b"\0")
 
 
 def _remove_stale_folders(root: Path) -> None:
-    """Remove folders of processes that were killed."""
+    """Remove folders left by killed processes."""
     for folder in root.glob(f"{_PREFIX}*"):
         try:
             processes = _processes(folder / "control")
@@ -87,7 +89,7 @@ def _remove_stale_folders(root: Path) -> None:
 
 
 def _processes(control: Path) -> list[int]:
-    """Return the processes that have joined: the first number of each slot of `Exchange`."""
+    """Return the IDs of the processes that have joined: the first field of each slot."""
     numbers = memoryview(control.read_bytes()).cast("i")
     return [process for process in numbers[::10] if process]
 
@@ -97,13 +99,13 @@ _group: list[NcclCommunicator] = []
 
 
 def groupStart() -> None:
-    """Begin a group of calls, in which creating a communicator does not wait for other ranks."""
+    """Start a group of calls: creating a communicator does not wait for other ranks."""
     global _group_depth
     _group_depth += 1
 
 
 def groupEnd() -> None:
-    """End a group of calls."""
+    """End a group of calls; wait for the ranks of its communicators."""
     global _group_depth
     if _group_depth == 0:
         raise NcclError(_INVALID_USAGE, "groupEnd without groupStart")
@@ -122,7 +124,7 @@ class NcclCommunicator:
     ndev : int
         The number of ranks.
     commId : bytes
-        From `get_unique_id` of one of them.
+        From `get_unique_id`, called by one rank.
     rank : int
     """
 
@@ -149,7 +151,7 @@ class NcclCommunicator:
                 self.destroy()
                 raise NcclError(
                     _REMOTE_ERROR,
-                    f"rank {missing} of {self._ranks} has not come within {limit:g} s "
+                    f"rank {missing} of {self._ranks} did not join within {limit:g} s "
                     "(EMU_NCCL_TIMEOUT)",
                 )
             time.sleep(0.001)
@@ -157,12 +159,14 @@ class NcclCommunicator:
             size = _calls.status("emu_communicator_size_of", self._handle, rank)
             if size != self._ranks:
                 self.destroy()
-                detail = f"rank {rank} expects {size} ranks, rank {self._rank} {self._ranks}"
+                detail = (
+                    f"rank {rank} expects {size} ranks; rank {self._rank} expects {self._ranks}"
+                )
                 raise NcclError(_INVALID_ARGUMENT, detail)
 
     @staticmethod
     def initAll(devices: int | Sequence[int]) -> list[NcclCommunicator]:
-        """Make a communicator of several devices of this process."""
+        """Create a communicator for several devices of this process."""
         numbers = list(range(devices)) if isinstance(devices, int) else list(devices)
         unique, before, made = get_unique_id(), runtime.getDevice(), []
         groupStart()

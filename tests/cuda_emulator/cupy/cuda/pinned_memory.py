@@ -10,7 +10,7 @@ from cupy.cuda import runtime
 
 
 class PinnedMemory:
-    """An allocation."""
+    """An allocation of pinned memory."""
 
     def __init__(self, size: int, flags: int = 0) -> None:
         self.size, self.ptr = size, 0
@@ -26,9 +26,9 @@ class PinnedMemory:
 
 
 class PinnedMemoryPointer:
-    """An address within an allocation, which it keeps alive. It has Python's buffer protocol.
+    """An address within an allocation, which it keeps alive; supports the buffer protocol.
 
-    Before Python 3.12 only types of C have that, so instances are arrays of ctypes.
+    Before Python 3.12 only C types can support it, so instances are ctypes arrays.
     """
 
     mem: PinnedMemory
@@ -70,7 +70,7 @@ class PinnedMemoryPool:
 
 
 def alloc_pinned_memory(size: int) -> Any:
-    """Allocate host memory from and to which copies are asynchronous.
+    """Allocate pinned host memory, which is copied asynchronously.
 
     As in CuPy's pool, the pointer's `size` is the next power of two, at least 512.
     """

@@ -1,4 +1,4 @@
-"""CUDA's runtime under its own names, with CuPy's signatures."""
+"""The CUDA runtime API, with CuPy's signatures."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def eventQuery(event: int) -> int:
 
 
 def eventElapsedTime(start: int, end: int) -> float:
-    """Milliseconds between the host's calls of `eventRecord`; the devices have no clock."""
+    """Return the milliseconds between the host's calls to `eventRecord`; devices have no clock."""
     out = ctypes.c_float()
     _calls.call("cudaEventElapsedTime", ctypes.byref(out), start, end)
     return out.value

@@ -22,7 +22,7 @@ _current = _Current()
 
 
 def get_current_stream(device_id: int = -1) -> Any:
-    """Return the device's current stream; by default, of the current device."""
+    """Return the current stream of a device (default: the current device)."""
     device = runtime.getDevice() if device_id == -1 else device_id
     return _current.streams.get(device, Stream.null)
 
@@ -54,7 +54,7 @@ class Event:
 
 
 def get_elapsed_time(start_event: Event, end_event: Event) -> float:
-    """Return the milliseconds between the host's calls of `record`; the devices have no clock."""
+    """Return the milliseconds between the host's calls to `record`; devices have no clock."""
     return runtime.eventElapsedTime(start_event.ptr, end_event.ptr)
 
 
@@ -75,7 +75,7 @@ class _BaseStream:
         return 0, self.ptr
 
     def _device(self) -> int:
-        """Return the device to make this stream current on. The null stream belongs to any."""
+        """Return the device on which to make this stream current; for the null stream, any."""
         current = runtime.getDevice()
         if self.device_id not in (-1, current):
             raise RuntimeError(
@@ -134,7 +134,7 @@ class _BaseStream:
 
 
 class Stream(_BaseStream):
-    """A queue of work of the current device."""
+    """A queue of work on the current device."""
 
     null: _BaseStream
 
@@ -146,7 +146,9 @@ class Stream(_BaseStream):
         priority: int | None = None,
     ) -> None:
         if ptds:
-            raise NotImplementedError("the stand-in for CuPy has no per-thread default stream")
+            raise NotImplementedError(
+                "the stand-in for CuPy does not support the per-thread default stream"
+            )
         super().__init__(0, -1)
         if not null:
             flags = runtime.streamNonBlocking if non_blocking else runtime.streamDefault

@@ -1,9 +1,9 @@
-// An all-reduce is two tasks in its stream. The first publishes this rank's data. The second waits for the data of all ranks and sums
-// them in the order of the ranks, so that every rank gets the same bits.
+// An all-reduce queues two tasks in its stream. The first publishes this rank's data. The second waits for the data of all ranks and sums
+// it in rank order, so that every rank gets the same bits.
 //
-// With --streams late a task runs when the host waits for it. A rank whose host does not wait, because it is blocked in MPI say, would
-// keep the others waiting for ever; on a GPU its work would proceed. So a thread runs a stream up to the first task when another rank
-// wants the data.
+// With --streams late, a task runs only when the host waits for it. If the host of a rank does not wait, for example because it is blocked
+// in MPI, the other ranks would wait forever; on a GPU the rank's work would proceed. Therefore a background thread runs the stream up to
+// the first task when another rank wants the data.
 #include "runtime/collectives.hpp"
 
 #include <chrono>
@@ -26,7 +26,7 @@ namespace {
 
 // --- arithmetic ---
 
-// NCCL's numbers
+// NCCL's enumerators
 enum ElementType : std::int32_t { kInt8, kUint8, kInt32, kUint32, kInt64, kUint64, kFloat16, kFloat32, kFloat64, kBfloat16, kTypes };
 enum Operation : std::int32_t { kSum, kProd, kMax, kMin, kOperations };
 
@@ -104,7 +104,7 @@ struct Reduction {
     return std::to_string(count) + " elements of type " + std::to_string(type) + " with operation " + std::to_string(op);
   }
 };
-/// Start of a message; the data follows.
+/// The start of a message; the data follows.
 struct Header {
   std::uint64_t count;
   std::int32_t type, op;
@@ -129,11 +129,11 @@ class Communicator {
 
   void leave() { exchange_.leave(); }
 
-  /// The program destroys a communicator, which stays until its reductions are done.
+  /// A communicator that the program has destroyed is kept until its reductions are done.
   bool destroyed = false;
   bool is_idle() const { return completed_ == issued_; }
 
-  /// Runs streams up to the data that other ranks want.
+  /// Runs streams up to the tasks whose data other ranks want.
   void serve() {
     const std::uint64_t wanted = exchange_.wanted();
     while (!pending_.empty() && pending_.front().first <= wanted) {
@@ -192,15 +192,15 @@ class Communicator {
     return true;
   }
 
-  /// The reduction cannot finish without this rank. False: it may come.
+  /// Handles a rank whose data is missing. Returns false while it may still arrive; reports an error otherwise.
   bool wait_for_rank(int rank, const Reduction& r) {
     const auto now = Clock::now();
     if (waiting_since_ == Clock::time_point{}) waiting_since_ = now;
     if (!exchange_.is_alive(rank) && !exchange_.has_published(rank, r.number))
-      return abandon(place(r) + ": rank " + std::to_string(rank) + " has ended without it");
+      return abandon(place(r) + ": rank " + std::to_string(rank) + " has exited before it");
     const double waited = std::chrono::duration<double>(now - waiting_since_).count();
     if (waited < options().collective_timeout) return false;
-    return abandon(place(r) + ": rank " + std::to_string(rank) + " has not come within " +
+    return abandon(place(r) + ": rank " + std::to_string(rank) + " did not join it within " +
                    std::to_string(static_cast<int>(options().collective_timeout)) + " s (EMU_NCCL_TIMEOUT)");
   }
 
@@ -221,7 +221,7 @@ class Communicator {
   Exchange exchange_;
   const int device_;
   std::uint64_t issued_ = 0, completed_ = 0;            // reductions
-  std::deque<std::pair<std::uint64_t, Mark>> pending_;  // number, end of the first task
+  std::deque<std::pair<std::uint64_t, Mark>> pending_;  // number, position after the first task
   Clock::time_point waiting_since_{};
   bool failed_ = false;
 };
@@ -264,7 +264,7 @@ using namespace emu;
 
 extern "C" {
 
-/// A communicator of the current device. Null: `problem`, a buffer of 512 bytes, says why.
+/// Creates a communicator on the current device. On failure, returns null and writes the reason to `problem` (512 bytes).
 void* emu_communicator_create(const char* folder, int size, int rank, char* problem) {
   Lock lock;
   static const bool started = [] {
@@ -287,7 +287,7 @@ int emu_communicator_missing(void* handle) {
   Lock lock;
   return find(handle)->exchange().missing();
 }
-/// The size that a rank expects.
+/// The communicator size that a rank expects.
 int emu_communicator_size_of(void* handle, int rank) {
   Lock lock;
   return find(handle)->exchange().size_of(rank);
@@ -296,7 +296,7 @@ int emu_communicator_device(void* handle) {
   Lock lock;
   return find(handle)->device();
 }
-/// Queues an all-reduce. The result is NCCL's: 0, or 4 for an invalid argument.
+/// Queues an all-reduce. Returns NCCL's status: 0, or 4 for an invalid argument.
 int emu_all_reduce(void* handle, std::uint64_t send, std::uint64_t receive, std::uint64_t count, int type, int op, void* stream) {
   constexpr int kInvalidArgument = 4;
   Lock lock;

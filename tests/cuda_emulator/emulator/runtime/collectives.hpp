@@ -1,9 +1,9 @@
-// NCCL's all-reduce over emulated devices of one machine. The stand-in for CuPy calls its functions.
+// NCCL's all-reduce between emulated devices of one machine, called by the stand-in for CuPy.
 #pragma once
 
 namespace emu {
 
-/// Tells the other ranks of all communicators that this process has ended.
+/// Tells the other ranks of all communicators that this process is exiting.
 void leave_communicators();
 
 }  // namespace emu

@@ -26,12 +26,12 @@ Exchange::Exchange(const std::string& folder, int size, int rank) : folder_(fold
   void* p = mmap(nullptr, sizeof(Control), PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
   close(file);
   if (p == MAP_FAILED) throw std::runtime_error("cannot map " + folder_.string() + ": " + std::strerror(errno));
-  control_ = static_cast<Control*>(p);  // a new file holds zeros, which every field starts from
+  control_ = static_cast<Control*>(p);  // a new file is all zeros, the initial value of every field
   mine().size = size;
   std::int32_t nobody = 0;
   if (!mine().process.compare_exchange_strong(nobody, getpid())) {
     munmap(control_, sizeof(Control));
-    throw std::runtime_error("rank " + std::to_string(rank) + " exists already, in process " + std::to_string(nobody));
+    throw std::runtime_error("rank " + std::to_string(rank) + " already exists, in process " + std::to_string(nobody));
   }
 }
 
@@ -60,7 +60,7 @@ bool Exchange::is_alive(int rank) const {
   if (control_->slots[rank].left) return false;
   if (process == 0 || process == getpid()) return true;
   if (kill(process, 0) != 0 && errno == ESRCH) return false;
-  // A zombie takes signals as well. Its state is the letter after the name in parentheses.
+  // kill() succeeds for a zombie too. The state is the letter after the parenthesised name.
   std::ifstream file("/proc/" + std::to_string(process) + "/stat");
   const std::string stat((std::istreambuf_iterator<char>(file)), {});
   const std::size_t end = stat.rfind(')');

@@ -1,4 +1,4 @@
-// Exchange of data between the ranks of a communicator, which may be processes: files in a folder that all of them know.
+// Exchange of data between the ranks of a communicator, in one process or in several, through files in a shared folder.
 #pragma once
 
 #include <atomic>
@@ -10,7 +10,7 @@
 
 namespace emu {
 
-/// This rank's place in a communicator. The folder holds a table of all ranks, mapped into each process, and a file for each message.
+/// One rank's end of the exchange. The folder holds a table of all ranks, mapped into each process, and a file for each message.
 class Exchange {
  public:
   /// Joins the communicator. Throws std::runtime_error.
@@ -19,7 +19,7 @@ class Exchange {
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
 
-  /// Tells the other ranks that this one has ended. The last rank removes the folder.
+  /// Tells the other ranks that this one has left. The last rank removes the folder.
   void leave();
 
   int size() const { return size_; }
@@ -27,21 +27,21 @@ class Exchange {
 
   /// The first rank that has not joined; -1: none.
   int missing() const;
-  /// The number of ranks that a rank which has joined expects.
+  /// The communicator size that a joined rank expects.
   int size_of(int rank) const;
-  /// False: the rank's process has ended.
+  /// False: the rank has left, or its process has exited.
   bool is_alive(int rank) const;
 
-  /// Gives message number `number` (1, 2, ...) to all ranks.
+  /// Publishes message number `number` (1, 2, ...) to all ranks.
   void publish(std::uint64_t number, const std::vector<std::uint8_t>& message);
   bool has_published(int rank, std::uint64_t number) const;
   std::vector<std::uint8_t> message(int rank, std::uint64_t number) const;
-  /// This rank has read all messages up to `number`.
+  /// Records that this rank has read all messages up to `number`.
   void consumed(std::uint64_t number);
 
-  /// This rank waits for messages up to `number`.
+  /// Records that this rank waits for messages up to `number`.
   void want(std::uint64_t number);
-  /// The last number that another rank waits for.
+  /// The highest message number that another rank waits for.
   std::uint64_t wanted() const;
 
  private:
@@ -63,7 +63,7 @@ class Exchange {
   const std::filesystem::path folder_;
   const int size_, rank_;
   Control* control_ = nullptr;
-  std::uint64_t oldest_ = 1;  // of this rank's messages
+  std::uint64_t oldest_ = 1;  // number of this rank's oldest message that has not been removed
 };
 
 }  // namespace emu
