@@ -63,7 +63,7 @@ bool overlaps_pinned(std::uintptr_t at, std::size_t bytes) {
 
 // --- copies ---
 
-/// Gives the destination the source's state: bytes that have never been written stay so.
+/// Copies the initialisation state: bytes that are unwritten in the source become unwritten in the destination.
 void copy_initialisation(std::uint64_t to, std::uint64_t from, std::uint64_t bytes) {
   Device &target = device(device_of(to)), &source = device(device_of(from));
   Allocation* a = target.find(to);
@@ -94,8 +94,8 @@ void copy_now(Work& work, void* to, const void* from, std::size_t bytes, const s
     copy_initialisation(to_address, from_address, bytes);
   else if (options().initialised)
     std::fprintf(stderr,
-                 "cuda-emulator: note: a copy of %zu bytes to the host contains bytes that have never been written, the first: %s\n", bytes,
-                 device(device_of(from_address)).describe(from_address + written).c_str());
+                 "cuda-emulator: note: a copy of %zu bytes to the host includes bytes that have never been written, starting at %s\n",
+                 bytes, device(device_of(from_address)).describe(from_address + written).c_str());
 }
 
 cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaStream_t stream, bool wait) {
@@ -107,9 +107,8 @@ cudaError_t copy(void* to, const void* from, std::size_t bytes, cudaStream_t str
     return fail(cudaErrorInvalidResourceHandle);
   }
   if (const cudaError_t e = wait ? check_wait(s) : check_use(s)) return fail(e);
-  // CUDA Runtime API, "API synchronization behavior": pageable memory is read before the call returns, and written before it returns.
-  // Pinned memory is read and written when the copy runs; so is pageable memory in a graph. The host does not wait for a copy within
-  // device memory.
+  // CUDA Runtime API, "API synchronization behavior": pageable memory is read and written before the call returns. Pinned memory, and
+  // pageable memory in a graph, is read and written when the copy runs. The host does not wait for a copy within device memory.
   const bool pageable_source = !is_device_address(from) && !is_pinned(from, bytes);
   const bool pageable_target = !is_device_address(to) && !is_pinned(to, bytes);
   std::shared_ptr<std::vector<std::uint8_t>> staged;
@@ -200,7 +199,7 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaM
 cudaError_t cudaMemcpyPeerAsync(void* to, int to_device, const void* from, int from_device, std::size_t bytes, cudaStream_t stream) {
   if (bytes &&
       (device_of(reinterpret_cast<std::uint64_t>(to)) != to_device || device_of(reinterpret_cast<std::uint64_t>(from)) != from_device))
-    return refuse(cudaErrorInvalidValue, "cudaMemcpyPeerAsync: an address belongs to another device than the call says");
+    return refuse(cudaErrorInvalidValue, "cudaMemcpyPeerAsync: an address is not on the given device");
   return copy(to, from, bytes, stream, false);
 }
 cudaError_t cudaMemcpyPeer(void* to, int to_device, const void* from, int from_device, std::size_t bytes) {
@@ -222,7 +221,7 @@ cudaError_t cudaHostRegister(void* p, std::size_t bytes, unsigned) {
 cudaError_t cudaHostUnregister(void* p) {
   Lock lock;
   if (!pinned().count(reinterpret_cast<std::uintptr_t>(p))) return fail(cudaErrorHostMemoryNotRegistered);
-  run_all_streams();  // as the driver does, though it does not promise to
+  run_all_streams();  // as the driver does, although not documented
   pinned().erase(reinterpret_cast<std::uintptr_t>(p));
   return cudaSuccess;
 }
@@ -241,7 +240,7 @@ cudaError_t cudaFreeHost(void* p) {
   Lock lock;
   if (!p) return cudaSuccess;
   if (!pinned().count(reinterpret_cast<std::uintptr_t>(p))) return fail(cudaErrorInvalidValue);
-  run_all_streams();  // as the driver does, though it does not promise to
+  run_all_streams();  // as the driver does, although not documented
   pinned().erase(reinterpret_cast<std::uintptr_t>(p));
   std::free(p);
   return cudaSuccess;

@@ -9,7 +9,7 @@
 namespace emu {
 namespace {
 
-// The layout is that of files from nvcc 13.0. NVIDIA does not document it.
+// The layout of files made by nvcc 13.0. NVIDIA does not document it.
 struct Container {
   std::uint32_t magic;  // 0xba55ed50
   std::uint16_t version, header_bytes;
@@ -60,10 +60,10 @@ std::string unpack_zstd(const std::uint8_t* p, std::size_t bytes, std::size_t pl
   using Decompress = std::size_t (*)(void*, std::size_t, const void*, std::size_t);
   const auto decompress = library ? reinterpret_cast<Decompress>(dlsym(library, "ZSTD_decompress")) : nullptr;
   if (!decompress)
-    throw std::runtime_error("the PTX is compressed with zstd, and there is no libzstd.so.1; compile with nvcc --no-compress");
+    throw std::runtime_error("the PTX is compressed with zstd, but libzstd.so.1 was not found; compile with nvcc --no-compress");
   std::string out(plain, '\0');
   const std::size_t n = decompress(out.data(), plain, p, bytes);
-  if (n != plain) throw std::runtime_error("the PTX does not decompress; compile with nvcc --no-compress");
+  if (n != plain) throw std::runtime_error("the PTX cannot be decompressed; compile with nvcc --no-compress");
   return out;
 }
 

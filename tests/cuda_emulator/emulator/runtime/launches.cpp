@@ -21,23 +21,23 @@ thread_local std::vector<CallConfiguration> configurations;  // of <<<...>>>
 
 std::string shown(dim3 d) { return "(" + std::to_string(d.x) + "," + std::to_string(d.y) + "," + std::to_string(d.z) + ")"; }
 
-/// The limits of a launch. Every error names them.
+/// Checks the limits of a launch. The messages include its configuration.
 cudaError_t check_limits(const Kernel& k, const Program& p, dim3 grid, dim3 block, std::size_t shared) {
   const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
   const std::string what = p.display_name + " with grid " + shown(grid) + ", block " + shown(block) + ", " + std::to_string(shared) +
                            " bytes of dynamic shared memory: ";
   if (threads == 0 || threads > 1024 || block.x > 1024 || block.y > 1024 || block.z > 64)
-    return refuse(cudaErrorInvalidConfiguration, what + "a block has 1 to 1024 threads, at most 64 in z");
+    return refuse(cudaErrorInvalidConfiguration, what + "expected 1 to 1024 threads in a block, at most 64 in z");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535)
-    return refuse(cudaErrorInvalidConfiguration, what + "a grid has 1 to 2^31-1 blocks in x, 1 to 65535 in y and z");
+    return refuse(cudaErrorInvalidConfiguration, what + "expected 1 to 2^31-1 blocks in x, 1 to 65535 in y and z");
   if (p.max_threads && threads > static_cast<std::uint64_t>(p.max_threads))
     return refuse(cudaErrorInvalidValue, what + "__launch_bounds__ allows " + std::to_string(p.max_threads) + " threads");
-  // Without the attribute, 48 KiB bound the static and the dynamic part together.
+  // Without the attribute, static and dynamic shared memory together are limited to 48 KiB.
   const auto dynamic_limit = static_cast<std::size_t>(k.max_dynamic_shared);
   const std::size_t total_limit = std::max<std::size_t>(48 * 1024, dynamic_limit + p.static_shared);
   if (shared > dynamic_limit || shared + p.static_shared > total_limit)
-    return refuse(cudaErrorInvalidValue, what + "the static part has " + std::to_string(p.static_shared) +
-                                             "; cudaFuncAttributeMaxDynamicSharedMemorySize is " + std::to_string(dynamic_limit));
+    return refuse(cudaErrorInvalidValue, what + "static shared memory is " + std::to_string(p.static_shared) +
+                                             " bytes; cudaFuncAttributeMaxDynamicSharedMemorySize is " + std::to_string(dynamic_limit));
   return cudaSuccess;
 }
 
@@ -58,7 +58,7 @@ cudaError_t launch(Kernel& k, dim3 grid, dim3 block, void** arguments, std::size
   }
   if (s->device != current_device)
     return refuse(cudaErrorInvalidResourceHandle, p->display_name + ": the stream belongs to device " + std::to_string(s->device) +
-                                                      ", and the current device is " + std::to_string(current_device));
+                                                      "; expected the current device, " + std::to_string(current_device));
   if (const cudaError_t e = check_use(s)) return fail(e);
   auto l = std::make_shared<Launch>();
   l->program = p;
@@ -120,8 +120,8 @@ cudaError_t cudaFuncSetAttribute(const void* host, cudaFuncAttribute attribute, 
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
   const int most = device_model().shared_block;
   if (value < 0 || value > most)
-    return refuse(cudaErrorInvalidValue, std::to_string(value) + " bytes of shared memory; sm_" + std::to_string(device_arch()) +
-                                             " has at most " + std::to_string(most) + " for a block");
+    return refuse(cudaErrorInvalidValue, "cudaFuncAttributeMaxDynamicSharedMemorySize is " + std::to_string(value) + "; expected 0 to " +
+                                             std::to_string(most) + " on sm_" + std::to_string(device_arch()));
   k->max_dynamic_shared = value;
   return cudaSuccess;
 }

@@ -17,7 +17,7 @@ struct Binary {
   std::unique_ptr<Module> module;  // null until a kernel is launched
   int arch = 0;
   std::map<int, Addresses> addresses;            // by device
-  std::map<const void*, std::string> variables;  // names by the host's address
+  std::map<const void*, std::string> variables;  // names by host address
 };
 
 struct Kernel {

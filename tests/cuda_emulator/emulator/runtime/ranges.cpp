@@ -17,7 +17,7 @@ namespace {
 
 thread_local std::vector<std::string> open_ranges;
 
-/// The ranges that any thread has opened since the last emu_take_ranges().
+/// The ranges opened by any thread since the last emu_take_ranges().
 struct Record {
   bool wanted = false;
   std::string names;
@@ -52,8 +52,8 @@ using namespace emu;
 extern "C" {
 
 #if EMU_NVTX
-/// NVTX, which is a header of the program, calls this function of the library that NVTX_INJECTION64_PATH names. Puts push() and pop() into
-/// the program's table of functions. The result 1 is success.
+/// NVTX, a header in the program, calls this function in the library that NVTX_INJECTION64_PATH names. Installs push() and pop() in the
+/// program's function table. Returns 1 on success.
 int InitializeInjectionNvtx2(NvtxGetExportTableFunc_t export_table) {
   const auto* callbacks = static_cast<const NvtxExportTableCallbacks*>(export_table(NVTX_ETID_CALLBACKS));
   NvtxFunctionTable functions = nullptr;
@@ -66,8 +66,8 @@ int InitializeInjectionNvtx2(NvtxGetExportTableFunc_t export_table) {
 }
 #endif
 
-/// The names of the ranges that have been opened since the last call, each with a newline. The first call begins the record. Null: the
-/// toolkit has no NVTX.
+/// The names of the ranges opened since the last call, each followed by a newline. Recording starts with the first call. Null: the toolkit
+/// has no NVTX.
 const char* emu_take_ranges() {
   if (!EMU_NVTX) return nullptr;
   static thread_local std::string taken;

@@ -1,4 +1,4 @@
-// The NVTX ranges that the program opens around its launches (nvtxRangePushA, nvtxRangePop), as names for reports and counters.
+// NVTX ranges that the program opens around launches (nvtxRangePushA, nvtxRangePop). Reports and counters show their names.
 #pragma once
 
 #include <string>

@@ -15,7 +15,7 @@ std::recursive_mutex& mutex() {
   static auto* m = new std::recursive_mutex;
   return *m;
 }
-thread_local int depth = 0;  // of this thread's locks
+thread_local int depth = 0;  // number of locks held by this thread
 
 int newest_arch = 0;
 

@@ -11,8 +11,8 @@ namespace {
 struct Event {
   int device = 0;
   bool timing = true;
-  Mark mark;        // of the last record; without a stream: never recorded
-  double when = 0;  // host's time of the record, in seconds
+  Mark mark;        // of the last record; no stream: never recorded
+  double when = 0;  // host time of the record, in seconds
   std::shared_ptr<Capture> capture;
   CaptureClock captured;
 };
@@ -40,7 +40,7 @@ void merge(CaptureClock& clock, const CaptureClock& other) {
   for (const auto& [stream, count] : other) clock[stream] = std::max(clock[stream], count);
 }
 
-/// cudaStreamWaitEvent where the stream or the event belongs to a capture.
+/// cudaStreamWaitEvent if the stream or the event belongs to a capture.
 cudaError_t wait_in_capture(Stream& s, const Event& e) {
   if (!s.capture) {  // the stream joins the event's capture
     s.capture = e.capture;
@@ -55,7 +55,7 @@ cudaError_t wait_in_capture(Stream& s, const Event& e) {
   return cudaSuccess;
 }
 
-/// Ends the capture in all of its streams. False: a stream has captured work that the origin does not depend on.
+/// Ends the capture in all of its streams. Returns false if a stream has captured work on which the origin does not depend.
 bool end_capture(const std::shared_ptr<Stream>& origin) {
   const std::shared_ptr<Capture> capture = origin->capture;
   CaptureClock joined = origin->captured;
@@ -154,8 +154,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const auto s = stream_of(stream);
   if (!e || !s) return fail(cudaErrorInvalidResourceHandle);
   if (s->device != e->device)
-    return refuse(cudaErrorInvalidResourceHandle,
-                  "cudaEventRecord: event of device " + std::to_string(e->device) + ", stream of device " + std::to_string(s->device));
+    return refuse(cudaErrorInvalidResourceHandle, "cudaEventRecord: the event belongs to device " + std::to_string(e->device) +
+                                                      ", the stream to device " + std::to_string(s->device));
   if (const cudaError_t error = check_use(s)) return fail(error);
   if (s->legacy) enqueue(s, [](Work&) { return true; });
   e->capture = s->capture;
@@ -175,7 +175,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     const cudaError_t error = wait_in_capture(*s, *e);
     return error ? fail(error) : cudaSuccess;
   }
-  wait_in_stream(s, e->mark);  // a later record does not move the mark
+  wait_in_stream(s, e->mark);  // a later record does not change this wait
   return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
@@ -197,7 +197,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
   wait_on_host(e->mark);
   return cudaSuccess;
 }
-/// There is no clock of the devices: this is the time between the host's calls of cudaEventRecord.
+/// Devices have no clock: this is the time between the host's calls to cudaEventRecord.
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
   Lock lock;
   const auto a = event_of(from), b = event_of(to);
@@ -256,7 +256,7 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t executable, cudaStream_t) {
   Lock lock;
   return graphs().count(executable) ? cudaSuccess : fail(cudaErrorInvalidValue);
 }
-/// The captured work runs in the order of its capture, also where the graph has parallel branches.
+/// Captured work runs in the order of its capture, even if the graph has parallel branches.
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
   Lock lock;
   const auto found = graphs().find(executable);

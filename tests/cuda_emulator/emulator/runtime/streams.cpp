@@ -41,7 +41,7 @@ void for_streams(int device, F f) {
 
 // --- order ---
 
-// What the host knows to be complete. Work that is queued later is ordered after it.
+// Work that the host knows to be complete. Work queued later is ordered after it.
 Clock& host_clock() {
   static auto* clock = new Clock;  // never destroyed: streams run while the process exits
   return *clock;
@@ -52,7 +52,7 @@ void merge_into(Stream& s, const Clock& clock) {
   Clock merged = *s.clock;
   if (merge(merged, clock)) s.clock = std::make_shared<const Clock>(std::move(merged));
 }
-/// All of the mark's work as a clock.
+/// Converts a mark to a clock that includes all work before it.
 Clock clock_of(const Mark& mark) {
   Clock clock = *mark.clock;
   if (clock.size() <= mark.stream->id) clock.resize(mark.stream->id + 1);
@@ -88,7 +88,7 @@ void enqueue_legacy(const std::shared_ptr<Stream>& s, const Task& task) {
   });
 }
 
-/// Returns the error.
+/// Invalidates the capture; returns `error`.
 cudaError_t invalidate(Capture& capture, cudaError_t error) {
   capture.valid = false;
   return error;
@@ -120,7 +120,7 @@ void destroy_stream(void* handle) {
   const auto found = streams().find(handle);
   if (found == streams().end()) return;
   found->second->destroyed = true;
-  for (auto it = streams().begin(); it != streams().end();)  // those that have nothing left to do
+  for (auto it = streams().begin(); it != streams().end();)  // erases those whose queue is empty
     it = it->second->destroyed && it->second->queue.empty() ? streams().erase(it) : std::next(it);
 }
 
@@ -197,7 +197,7 @@ void for_all_streams(const std::function<void(const std::shared_ptr<Stream>&)>& 
 cudaError_t check_use(const std::shared_ptr<Stream>& s) {
   if (s->capture && !s->capture->valid) return cudaErrorStreamCaptureInvalidated;
   if (!s->legacy) return cudaSuccess;
-  // A blocking stream that captures would depend on the legacy stream's work.
+  // The legacy stream would have to synchronise with a blocking stream that is capturing.
   cudaError_t result = cudaSuccess;
   for_streams(s->device, [&](const std::shared_ptr<Stream>& other) {
     if (other->blocking && other->capture) result = invalidate(*other->capture, cudaErrorStreamCaptureImplicit);
