@@ -19,7 +19,7 @@ inline float flush(float v) {
 }
 inline double flush(double v) { return v; }
 
-/// The processor's rounding modes by the numbers that they have here: 0 to nearest even, 1 toward zero, 2 down, 3 up.
+/// The processor's rounding modes, by index: 0 to nearest even, 1 toward zero, 2 down, 3 up.
 constexpr int kRoundingModes[] = {FE_TONEAREST, FE_TOWARDZERO, FE_DOWNWARD, FE_UPWARD};
 
 inline float round_double(double v, int rounding) {

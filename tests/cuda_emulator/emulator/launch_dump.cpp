@@ -24,7 +24,7 @@ std::regex kernel_pattern() {
   }
 }
 
-/// Whether the options ask for this launch. Counts the launches whose kernel has a matching name.
+/// Whether the options select this launch. Counts the launches of matching kernels.
 bool wanted(const std::string& name) {
   static const std::regex pattern = kernel_pattern();
   static std::uint64_t matching = 0;
@@ -64,7 +64,7 @@ void for_allocations(const Launch& launch, F f) {
         if (!a.freed) f(*d, a);
 }
 
-/// Calls f(device, address, bytes) for all pages of allocations that are small enough to be written.
+/// Calls f(device, address, bytes) for all pages of allocations within --dump-most.
 template <class F>
 void for_pages(const Launch& launch, F f) {
   for_allocations(launch, [&](Device& d, const Allocation& a) {

@@ -1,4 +1,4 @@
-// Launches written to files (option --dump-launches), for programs that simulate or time the kernel's machine code.
+// Writes launches to files (option --dump-launches), for tools that simulate or time the kernel's machine code.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,9 @@ namespace emu {
 /// The folder of one launch. README.md describes the files.
 class LaunchDump {
  public:
-  /// Writes the launch and the memory before it, if the options ask for this launch.
+  /// Writes the launch and the memory before it, if the options select the launch.
   explicit LaunchDump(const Launch& launch);
-  /// Writes the memory that the launch has changed.
+  /// Writes the memory that the launch changed.
   void finish();
 
  private:
@@ -23,7 +23,7 @@ class LaunchDump {
     std::size_t bytes, at;  // at: index in before_
   };
   const Launch& launch_;
-  std::string folder_;  // empty: the launch is not written
+  std::string folder_;  // empty: the launch is not selected
   std::vector<Page> pages_;
   std::vector<std::uint8_t> before_;
 };

@@ -14,14 +14,14 @@ namespace {
 constexpr std::uint64_t kPage = 4096;
 constexpr std::uint64_t kGuard = 256;  // bytes between allocations: an access past the end of one does not reach the next
 
-/// Freed addresses are reused as late as possible: a device has this many times more addresses than memory, if its range allows it.
+/// Freed addresses are reused as late as possible: a device has up to this many times more addresses than memory.
 constexpr std::uint64_t kSpread = 16;
 
-/// Address space without memory behind it until it is touched.
+/// Reserves address space; pages are allocated when touched.
 void* reserve(std::uint64_t bytes) {
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED)
-    give_up("cannot reserve " + std::to_string(bytes >> 30) + " GiB of address space for a device; a smaller EMU_MEMORY_MB needs less");
+    give_up("cannot reserve " + std::to_string(bytes >> 30) + " GiB of address space for a device; set a smaller EMU_MEMORY_MB");
   return p;
 }
 
@@ -39,10 +39,10 @@ Device::Device(int i, std::uint64_t bytes)
   // Keeps the host's own memory out of the device's range.
   void* const range = reinterpret_cast<void*>(base);
   if (mmap(range, span_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0) != range)
-    give_up("the addresses of device " + std::to_string(i) + ", from " + hex(base) + " on, are in use");
+    give_up("the address range of device " + std::to_string(i) + ", from " + hex(base) + ", is in use");
 }
 
-/// Takes freed addresses. Returns 0 if no freed range is large enough.
+/// Reuses a freed range. Returns 0 if none is large enough.
 std::uint64_t Device::reuse(std::uint64_t size) {
   const auto found = free_.lower_bound(size);
   if (found == free_.end()) return 0;

@@ -1,6 +1,6 @@
-// Device memory. Every device has an address range that the host cannot touch: a host program that dereferences a device pointer faults,
-// as it would with a GPU. Host memory of the same layout holds the contents; shadow memory records which bytes have been written and
-// which work accessed them last.
+// Device memory. Every device has an address range that the host cannot access: a host program that dereferences a device pointer faults,
+// as it would with a GPU. Host memory of the same layout holds the contents; shadow memory records which bytes have been written and which
+// work accessed them last.
 #pragma once
 
 #include <cstddef>
@@ -23,12 +23,12 @@ struct Allocation {
   std::uint64_t end() const { return begin + bytes; }
 };
 
-/// The last write and the last read of four bytes of global memory. Works are numbers of launches and copies (ordering.hpp).
+/// The last write and the last read of four bytes of global memory. Work is identified by number (ordering.hpp).
 struct GlobalWord {
   std::uint32_t write_work, write_block;
   std::uint32_t read_work, read_block;
 };
-// Of write_block and read_block: bits 0 to 23 are the block, bits 24 to 27 which of the four bytes, bit 31 marks an atomic.
+// write_block and read_block: bits 0 to 23 are the block, bits 24 to 27 select the accessed bytes, bit 31 marks an atomic.
 constexpr std::uint32_t kBlockBits = 0x00ffffffu;
 constexpr std::uint32_t kManyBlocks = kBlockBits;
 constexpr std::uint32_t kAtomicBit = 1u << 31;
@@ -38,19 +38,19 @@ class Device {
   Device(int index, std::uint64_t capacity);
   const int index;
   const std::uint64_t base, capacity;
-  std::uint8_t* memory = nullptr;       // contents, from address `base` on
-  std::uint8_t* initialised = nullptr;  // one byte for each byte
-  GlobalWord* words = nullptr;          // one for each four bytes
+  std::uint8_t* memory = nullptr;       // contents, starting at address `base`
+  std::uint8_t* initialised = nullptr;  // one flag per byte
+  GlobalWord* words = nullptr;          // one per four bytes
   std::uint32_t peers = 0;              // bit i: kernels on this device may access the memory of device i
   std::uint64_t used = 0;               // bytes
 
   /// Returns 0 if the memory is exhausted.
   std::uint64_t allocate(std::uint64_t bytes, const std::string& name = "");
-  /// False: no allocation begins at the address, or it has been freed.
+  /// Returns false if no live allocation begins at the address.
   bool release(std::uint64_t address);
   /// The allocation that contains the address, freed or not; null: none.
   Allocation* find(std::uint64_t address);
-  /// The address relative to the nearest allocation, for messages.
+  /// Describes the address relative to the nearest allocation, for messages.
   std::string describe(std::uint64_t address);
   std::uint8_t* host(std::uint64_t address) const { return memory + (address - base); }
   std::uint8_t* init_of(std::uint64_t address) const { return initialised + (address - base); }
@@ -61,8 +61,8 @@ class Device {
 
  private:
   std::uint64_t reuse(std::uint64_t size);
-  const std::uint64_t span_;                          // addresses, from `base` on
-  std::uint64_t next_;                                // address that has never been used
+  const std::uint64_t span_;                          // size of the address range
+  std::uint64_t next_;                                // first address that has never been used
   std::multimap<std::uint64_t, std::uint64_t> free_;  // begin by size
 };
 
@@ -72,7 +72,7 @@ inline int device_of(std::uint64_t address) {
   return address >= kDeviceBase && at < kMaxDevices ? static_cast<int>(at) : -1;
 }
 
-/// All devices, made at the first call.
+/// All devices, created at the first call.
 std::vector<Device*>& devices();
 inline Device& device(int index) { return *devices()[static_cast<std::size_t>(index)]; }
 inline bool is_device(int index) { return index >= 0 && index < static_cast<int>(devices().size()); }

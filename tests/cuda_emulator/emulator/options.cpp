@@ -31,7 +31,7 @@ double seconds(const char* name, double otherwise) {
   if (*end) refuse(name, value, "a number of seconds");
   return n;
 }
-/// The index of the value among the words; 0 if the variable is not set.
+/// Index of the variable's value in `words`; 0 if the variable is not set.
 int choice(const char* name, std::initializer_list<const char*> words) {
   const std::string value = text(name, *words.begin());
   std::string expected;

@@ -1,4 +1,4 @@
-// Options, from environment variables that the launcher sets. README.md describes them.
+// Options, read from environment variables that the launcher sets. README.md describes them.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +15,7 @@ struct Options {
   std::uint64_t seed = 0;                                             // EMU_SEED
   enum Schedule { kRandom, kRoundRobin, kWhole } schedule = kRandom;  // EMU_SCHEDULE
   bool late_streams = true;                                           // EMU_STREAMS: queued work runs when the host waits for it
-  std::uint64_t watchdog = 0;                                         // EMU_WATCHDOG: instructions after which a warp hangs; 0: none
+  std::uint64_t watchdog = 0;                                         // EMU_WATCHDOG: instructions until a warp counts as hung; 0: none
 
   // Machine
   int arch = 0;                           // EMU_ARCH: compute capability, 80 for 8.0; 0: that of the newest PTX
@@ -23,7 +23,7 @@ struct Options {
   std::uint64_t memory = 16384ull << 20;  // EMU_MEMORY_MB: bytes of a device
   bool peer_access = true;                // EMU_PEER_ACCESS
   bool host_register = true;              // EMU_HOST_REGISTER
-  bool perturb = false;                   // EMU_PERTURB: approximate functions are off by up to their documented bound
+  bool perturb = false;                   // EMU_PERTURB: approximate functions err by up to their documented bound
   double collective_timeout = 600;        // EMU_NCCL_TIMEOUT: seconds
 
   // Output

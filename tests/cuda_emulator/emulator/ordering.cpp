@@ -5,7 +5,7 @@
 namespace emu {
 namespace {
 
-/// Works that have started, by number - 1. An entry stays: memory keeps numbers.
+/// Work that has started, by number - 1. Entries are never removed: shadow memory refers to them.
 struct Started {
   std::uint32_t stream, name;
   std::uint64_t ticket;

@@ -1,5 +1,5 @@
-// The order of work on the devices: launches, copies, memsets and collectives. Work A happened before work B if streams, events or the
-// host's waits order them so. Vector clocks record that; accesses to one address by unordered work are a race between streams.
+// Happened-before order of work on the devices: launches, copies, memsets and collectives. Streams, events and host waits order work;
+// vector clocks record the order. Conflicting accesses by unordered work are a race between streams.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,10 @@
 
 namespace emu {
 
-/// For each stream: the number of its last unit of work that is known to be complete.
+/// For each stream, the ticket of the last unit of work known to be complete.
 using Clock = std::vector<std::uint64_t>;
 
-/// Raises `clock` to at least `other`. True if that changed it.
+/// Raises each element of `clock` to at least that of `other`. Returns whether `clock` changed.
 bool merge(Clock& clock, const Clock& other);
 
 /// A unit of work, while it executes.
@@ -23,13 +23,13 @@ struct Work {
   std::shared_ptr<const Clock> before;  // completed work
 };
 
-/// Gives the work its number. `name` is for messages.
+/// Assigns the work's number. `name` is for messages.
 void start_work(Work& work, const std::string& name);
 
-/// Whether work `earlier`, a number or 0 for none, happened before `later` (or is the same).
+/// Whether work number `earlier` (0: none) happened before `later` or is the same.
 bool happened_before(std::uint32_t earlier, const Work& later);
 
-/// Name and stream of a work.
+/// Name and stream of a unit of work, for messages.
 std::string describe_work(std::uint32_t number);
 
 }  // namespace emu

@@ -25,8 +25,8 @@ std::vector<std::function<void()>>& abort_hooks() {
   return *all;
 }
 
-/// The standard error that `run` was started with, or, in processes that have not inherited it, this process's. They differ where the
-/// program redirects its own, as pytest does during a test.
+/// The standard error of `run`, or this process's if it has not inherited that. They differ if the program redirects its own, as pytest
+/// does during a test.
 int find_output() {
   int number;
   unsigned long long device, inode;

@@ -8,17 +8,17 @@
 
 namespace emu {
 
-/// Reports an error of an instruction with its kernel, block, thread, PTX line and source line. An error that repeats (same kind, same
-/// instruction) is counted and printed once. Ends the process unless option --keep-going is set.
+/// Reports an error at an instruction, with kernel, block, thread, PTX line and source line. A repeated error (same kind and instruction)
+/// is counted but not printed again. Ends the process unless option --keep-going is set.
 void report(const Warp& w, const Op& op, int lane, const std::string& kind, const std::string& what);
 
-/// Reports an error outside of a kernel.
+/// Reports an error outside a kernel.
 void report(const std::string& kind, const std::string& what);
 
-/// Ends the process because an option is wrong or the machine lacks something.
+/// Ends the process: an option is wrong or a resource is missing.
 [[noreturn]] void give_up(const std::string& what);
 
-/// Calls f before a report ends the process.
+/// Registers f to be called before a report ends the process.
 void before_abort(std::function<void()> f);
 
 /// "PTX line 12 'bar.sync' (softmax.cu:34)"

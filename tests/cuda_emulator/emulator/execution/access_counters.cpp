@@ -34,7 +34,7 @@ bool shares_wavefront(const std::uint64_t* a, Mask mask, Mask part) {
 }  // namespace
 
 void count_sectors(OpCount& c, Mask mask, const std::uint64_t* a, int bytes) {
-  // Aligned accesses of one size are the same or have no byte in common, and none crosses the border of a sector.
+  // Aligned accesses of equal size either coincide or are disjoint, and none crosses a sector boundary.
   std::uint64_t distinct[kLanes];
   int n = 0;
   for_lanes(mask, [&](int i) { distinct[n++] = a[i]; });
@@ -52,7 +52,7 @@ void count_wavefronts(OpCount& c, Mask mask, const std::uint64_t* a, int bytes) 
   if (bytes <= 4) {
     actual = wavefronts(a, mask, bytes), ideal = 1;
   } else {
-    const int lanes = bytes == 8 ? 16 : 8;  // of a part
+    const int lanes = bytes == 8 ? 16 : 8;  // per part
     for (int at = 0; at < kLanes; at += 2 * lanes) {
       const Mask part = ((1u << lanes) - 1) << at, both = part | part << lanes;
       if (!(mask & both)) continue;

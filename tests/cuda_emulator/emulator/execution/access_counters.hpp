@@ -5,12 +5,12 @@
 
 namespace emu {
 
-/// Global memory moves in sectors of 32 bytes. Ideal: as many sectors as the distinct bytes of the lanes fill.
+/// Global memory is transferred in sectors of 32 bytes. Ideal: the number of sectors that the lanes' distinct bytes fill.
 void count_sectors(OpCount& count, Mask mask, const std::uint64_t* addresses, int bytes);
 
-/// Shared memory delivers 32 banks of 4 bytes in a wavefront. Accesses of 8 bytes are split into half-warps, of 16 bytes into
-/// quarter-warps; two such parts share a wavefront if each lane has the address of lane ^ 1, or each lane that of lane ^ 2 (measured on
-/// hardware by others; NVIDIA does not document it). Ideal: one wavefront for each part.
+/// A wavefront accesses the 32 banks of shared memory, 4 bytes each. Accesses of 8 bytes are split into half-warps, of 16 bytes into
+/// quarter-warps; two such parts share a wavefront if each lane has the address of lane ^ 1, or each lane that of lane ^ 2 (not documented
+/// by NVIDIA; see Sources in README.md). Ideal: one wavefront for each part.
 void count_wavefronts(OpCount& count, Mask mask, const std::uint64_t* addresses, int bytes);
 
 }  // namespace emu

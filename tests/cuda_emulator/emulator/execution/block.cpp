@@ -47,7 +47,7 @@ void fill_specials(Warp& w) {
   }
 }
 
-/// The clocks start later than all times of the previous block.
+/// Starts the clocks after all times of the previous block.
 void start_clocks(Block& b, std::uint32_t& epoch) {
   std::uint32_t latest = epoch;
   for (int i = 0; i < b.warp_count; ++i) latest = std::max(latest, b.warps[i].clock[i]);

@@ -28,10 +28,10 @@ struct OpCount {
   std::uint64_t bytes = 0, units = 0, ideal = 0;  // units: sectors of global memory, wavefronts of shared memory
 };
 
-/// Counters of one kernel, for each range that it is launched in.
+/// Counters of one kernel in one range.
 struct KernelCount {
   const Program* program = nullptr;
-  std::string title;  // title_of() its launches
+  std::string title;  // title_of() of its launches
   std::uint64_t launches = 0, blocks = 0, threads = 0;
   std::uint32_t shared_bytes = 0;
   std::vector<OpCount> ops;
@@ -48,12 +48,12 @@ struct Launch {
   Work work;
 };
 
-/// The range, where there is one, and the kernel: "conv_forward: tile_gemm_kernel<...>".
+/// The range, if any, and the kernel: "conv_forward: tile_gemm_kernel<...>".
 std::string title_of(const Launch& launch);
 
 struct Block;
 
-/// Lanes that are at the same instruction. They leave the stack at `reconverge`.
+/// Lanes at the same instruction. The frame is popped when pc reaches `reconverge`.
 struct Frame {
   std::int32_t pc, reconverge;
   Mask mask;
@@ -67,7 +67,7 @@ struct AsyncCopy {
   std::int32_t group;  // of the lane, counted from 0; -1: not committed
   std::uint32_t op;
 };
-constexpr std::int32_t kAllGroups = 1 << 30;  // finish_copies(): also copies that are not committed
+constexpr std::int32_t kAllGroups = 1 << 30;  // for finish_copies(): uncommitted copies as well
 
 struct Warp {
   std::uint8_t* registers = nullptr;
@@ -78,12 +78,12 @@ struct Warp {
   std::vector<Frame> stack;
   enum State { kReady, kWaiting, kDone } state = kReady;
   int barrier = 0;                               // kWaiting: at which barrier
-  std::array<std::uint32_t, kMaxWarps> clock{};  // vector clock: what has happened before, by warp
-  std::uint32_t floor = 0;                       // everything up to this time, in any warp, has happened before
+  std::array<std::uint32_t, kMaxWarps> clock{};  // vector clock: latest known time of each warp
+  std::uint32_t floor = 0;                       // everything up to this time, in any warp, happened before now
   std::vector<AsyncCopy> copies;
-  std::array<std::int32_t, kLanes> committed{};  // cp.async groups that each lane has committed
+  std::array<std::int32_t, kLanes> committed{};  // cp.async groups committed by each lane
   std::uint64_t executed = 0;                    // instructions
-  std::vector<std::uint8_t> local;               // local memory, lane after lane
+  std::vector<std::uint8_t> local;               // local memory, lane by lane
 
   template <class T>
   T* row(Ref ref) const {
@@ -96,24 +96,24 @@ struct Warp {
     for (int i = 0; i < warps; ++i)
       if (i != index) floor = std::min(floor, clock[static_cast<std::size_t>(i)]);
   }
-  /// Starts a new time step of this warp: accesses so far have happened before those to come.
+  /// Starts a new time step of this warp: earlier accesses happened before later ones.
   void advance_clock();
 };
 
 struct Barrier {
   int arrived = 0, expected = 0;  // threads; expected 0: all of the block
-  std::uint32_t warps = 0;        // that have arrived
+  std::uint32_t warps = 0;        // bit i: warp i has arrived
   std::array<std::uint32_t, kMaxWarps> clock{};
 };
 
-/// The last write to four bytes of shared memory. Times are those of the warps' clocks, which grow from block to block, so that no table
-/// has to be cleared.
+/// The last write to four bytes of shared memory. Times are those of the warps' clocks, which increase from block to block, so tables need
+/// not be cleared.
 struct SharedWord {
   std::uint32_t write_time;
   std::uint16_t writer;      // thread
-  std::uint8_t write_bytes;  // bits 0 to 3: which of the four; bit 7: by an atomic
+  std::uint8_t write_bytes;  // bits 0 to 3: the bytes; bit 7: by an atomic
   std::uint8_t written;      // bytes that have been written since the block started
-  std::uint32_t block;       // generation of the block that the fields belong to
+  std::uint32_t block;       // generation of the block to which the fields belong
   std::uint16_t pending;     // cp.async copies in flight to these bytes
   std::uint16_t padding;
 };
@@ -125,14 +125,14 @@ struct Block {
   std::vector<Warp> warps;
   int warp_count = 0, threads = 0;
   std::array<Barrier, kBarriers> barriers;
-  std::vector<std::uint8_t> shared;  // indexed by address, which starts at kFirstShared
+  std::vector<std::uint8_t> shared;  // indexed by address, starting at kFirstShared
   std::uint32_t shared_end = 0;
   std::vector<SharedWord> words;     // of shared memory
-  std::vector<std::uint32_t> reads;  // [word][warp]: time of the last read above its lane (6 bits; kManyLanes: several)
+  std::vector<std::uint32_t> reads;  // [word][warp]: last read: time << 6 | lane (kManyLanes: several)
   std::vector<std::uint8_t> register_file;
   std::uint64_t random_state = 0;
 
-  /// State of a word of shared memory, reset when the block is the first to use it.
+  /// State of a word of shared memory, reset when the block first uses it.
   SharedWord& word_state(std::uint32_t index) {
     SharedWord& word = words[index];
     if (word.block != generation) {
@@ -155,14 +155,14 @@ inline void Warp::advance_clock() {
   update_floor(block->warp_count);
 }
 
-/// Prepares block number `id` of the launch. `epoch` is a time later than all times so far; it is advanced.
+/// Prepares block number `id` of the launch. `epoch` is later than all times so far, and is advanced.
 void set_up(Block& block, const Launch& launch, std::uint32_t id, std::uint32_t& epoch);
 
 // --- for instruction handlers ---
 
 inline std::uint32_t thread_of(const Warp& w, int lane) { return static_cast<std::uint32_t>(w.index * kLanes + lane); }
 
-/// Counters of the instruction; null when option --stats is not set.
+/// Counters of the instruction; null without --stats.
 inline OpCount* count_of(const Warp& w, const Op& op) {
   KernelCount* count = w.block->launch->count;
   return count ? &count->ops[op.number] : nullptr;

@@ -35,16 +35,16 @@ void check_barrier(Block& b, int id) {
   bar = {};
 }
 
-/// bar.sync (waits) and bar.arrive: operands are the barrier and, optionally, a number of threads.
+/// bar.sync (`waits`) and bar.arrive. Operands: the barrier and, optionally, a thread count.
 void arrive(Warp& w, const Op& op, Mask mask, bool waits) {
   Block& b = *w.block;
   const int lane = first_lane(mask);
   const auto id = static_cast<int>(w.row<std::uint32_t>(op.o[op.writes])[lane]);
   const int expected = op.reads > 1 ? static_cast<int>(w.row<std::uint32_t>(op.o[op.writes + 1])[lane]) : 0;
-  if (id < 0 || id >= kBarriers) return report(w, op, lane, "barrier", "barrier " + std::to_string(id) + "; expected 0 to 15");
+  if (id < 0 || id >= kBarriers) return report(w, op, lane, "barrier", "the barrier is " + std::to_string(id) + "; expected 0 to 15");
   if (options().sync && mask != w.alive)
     report(w, op, first_lane(w.alive & ~mask), "barrier divergence",
-           "only lanes " + hex(mask) + " of the warp's " + hex(w.alive) + " reach the barrier together");
+           "only lanes " + hex(mask) + " of " + hex(w.alive) + " reach the barrier together");
   if (options().sync && expected % kLanes != 0)
     report(w, op, lane, "barrier", "the thread count is " + std::to_string(expected) + "; expected a multiple of 32");
   Barrier& bar = b.barriers[id];
@@ -72,7 +72,7 @@ void report_hang(Block& b) {
     const Barrier& bar = b.barriers[w.barrier];
     report(w, op, first_lane(w.alive), "barrier divergence",
            "the block hangs: " + std::to_string(bar.arrived) + " of " + std::to_string(bar.expected ? bar.expected : alive_threads(b)) +
-               " threads have reached barrier " + std::to_string(w.barrier) + ", the others have exited or wait elsewhere");
+               " threads have reached barrier " + std::to_string(w.barrier) + "; the others have exited or wait elsewhere");
     throw LaunchAborted{};
   }
 }
@@ -101,7 +101,7 @@ void branch(Warp& w, const Op& op, Mask taken) {
     top.pc = op.target;
   } else {
     const std::int32_t meet = op.reconverge;
-    // This frame becomes the one in which the lanes reconverge, unless the frame below is that one already.
+    // This frame becomes the reconvergence frame, unless the frame below already is.
     if (top.reconverge == meet)
       w.stack.pop_back();
     else
@@ -113,7 +113,8 @@ void branch(Warp& w, const Op& op, Mask taken) {
   }
 }
 
-/// Some lanes are at a barrier; lanes of the warp that never reconverge with them may be about to exit. Runs those first.
+/// Some lanes are at a barrier. Lanes of the warp that never reconverge with them may be about to exit; if so, runs those first and returns
+/// true.
 bool defer(Warp& w, Mask mask) {
   if (mask == w.alive || w.stack.back().reconverge != -1) return false;
   const auto& ops = w.block->launch->program->ops;
@@ -126,7 +127,7 @@ bool defer(Warp& w, Mask mask) {
   return false;
 }
 
-/// Executes an op that affects control flow. False: the warp's turn ends.
+/// Executes an op that affects control flow. Returns false if the warp's turn ends.
 bool control(Warp& w, const Op& op, Mask mask) {
   Frame& top = w.stack.back();
   switch (op.control) {
@@ -232,7 +233,7 @@ void run_block(Block& b) {
   }
 }
 
-/// The order of the blocks, which depends on the seed: starts anywhere, in steps that have no common divisor with the number of blocks.
+/// Block order, which depends on the seed: from a random start, in steps coprime to the number of blocks.
 struct BlockOrder {
   std::uint64_t at = 0, step = 1;
   BlockOrder(std::uint32_t blocks, std::uint32_t launch) {
@@ -260,7 +261,7 @@ void run(const Launch& launch) {
   if (launch.count) count_launch(launch);
   const auto clear = [&](auto& table) { std::fill(table.begin(), table.end(), typename std::decay_t<decltype(table)>::value_type{}); };
   if (const int n = static_cast<int>((launch.block.count() + kLanes - 1) / kLanes); n != warps) {
-    clear(block.reads);  // its rows have another length now
+    clear(block.reads);  // its row length has changed
     warps = n;
   }
   const auto blocks = static_cast<std::uint32_t>(launch.grid.count());

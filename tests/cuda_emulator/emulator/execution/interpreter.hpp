@@ -1,11 +1,11 @@
-// Executes a launch: blocks one after another, their warps in turns, an instruction for all lanes of a warp at a time.
+// Executes a launch: one block after another, the warps of a block in turns, each instruction for all lanes of a warp.
 #pragma once
 
 #include "execution/block.hpp"
 
 namespace emu {
 
-/// Thrown to abandon a launch whose error has been reported.
+/// Thrown to abort a launch after an error has been reported.
 struct LaunchAborted {};
 
 /// Executes the launch. Throws LaunchAborted.

@@ -10,7 +10,7 @@
 namespace emu {
 namespace {
 
-/// Removes lanes with a misaligned address from the mask.
+/// Reports misaligned addresses and removes their lanes from the mask.
 void check_alignment(Warp& w, const Op& op, Mask& mask, const std::uint64_t* addresses, int bytes, const char* space) {
   const auto low = static_cast<std::uint64_t>(bytes - 1);
   std::uint64_t any = 0;
@@ -24,7 +24,7 @@ void check_alignment(Warp& w, const Op& op, Mask& mask, const std::uint64_t* add
   });
 }
 
-/// The allocation that the bytes lie in; null, after a report, if there is none that this launch may access.
+/// The allocation that contains the bytes. Reports an illegal access and returns null.
 Allocation* find_allocation(Warp& w, const Op& op, int lane, std::uint64_t address, std::uint64_t bytes, Access access) {
   const Device& here = *w.block->launch->device;
   const int owner = device_of(address);
@@ -32,12 +32,12 @@ Allocation* find_allocation(Warp& w, const Op& op, int lane, std::uint64_t addre
     return std::string(verb(access)) + " of " + std::to_string(bytes) + " bytes of global memory at " + hex(address) + ": ";
   };
   if (owner < 0 || !is_device(owner)) {
-    report(w, op, lane, "out of bounds", what() + "no device's memory");
+    report(w, op, lane, "out of bounds", what() + "not device memory");
     return nullptr;
   }
   if (owner != here.index && !(here.peers >> owner & 1)) {
     report(w, op, lane, "access to another device",
-           what() + "memory of device " + std::to_string(owner) + ", to which device " + std::to_string(here.index) + " has no access");
+           what() + "memory of device " + std::to_string(owner) + "; device " + std::to_string(here.index) + " has no peer access to it");
     return nullptr;
   }
   Allocation* found = device(owner).find(address);
@@ -64,7 +64,7 @@ void check_initialised(Warp& w, const Op& op, int lane, Device& owner, Allocatio
                         ", which has never been written");
 }
 
-/// Checks a load of whole words whose lanes have few distinct addresses: each address is checked once. False: nothing is decided.
+/// Fast path for a load of whole words with few distinct addresses: checks each address once. False: the full check is needed.
 bool check_broadcast(Warp& w, Mask mask, const std::uint64_t* addresses, int bytes) {
   constexpr int kMost = 8;
   std::uint64_t distinct[kMost];
@@ -108,7 +108,8 @@ Mask access_local(Warp& w, const Op& op, Mask mask, const std::uint64_t* address
     if (addresses[i] < kFirstLocal || addresses[i] + static_cast<std::uint64_t>(bytes) > kFirstLocal + std::uint64_t{size}) {
       report(w, op, i, "out of bounds",
              std::string(verb(access)) + " of local memory at byte " +
-                 std::to_string(static_cast<std::int64_t>(addresses[i]) - kFirstLocal) + "; a thread has " + std::to_string(size));
+                 std::to_string(static_cast<std::int64_t>(addresses[i]) - kFirstLocal) + "; a thread has " + std::to_string(size) +
+                 " bytes");
       mask &= ~(1u << i);
       return;
     }
@@ -185,7 +186,7 @@ void addresses_of(const Warp& w, const Op& op, int operand, std::uint64_t* addre
 Mask access_global(Warp& w, const Op& op, Mask mask, const std::uint64_t* addresses, int bytes, Access access, std::uint8_t** to) {
   if (OpCount* c = count_of(w, op)) count_sectors(*c, mask, addresses, bytes);
   check_alignment(w, op, mask, addresses, bytes, "global");
-  // The allocation of the last access: most accesses of a launch stay in few allocations.
+  // Caches the last allocation: most accesses of a launch are to few allocations.
   static thread_local Allocation* last = nullptr;
   static thread_local std::uint32_t last_work = 0;
   if (last_work != w.block->launch->work.number) last = nullptr, last_work = w.block->launch->work.number;
@@ -219,7 +220,7 @@ Mask access_shared(Warp& w, const Op& op, Mask mask, const std::uint64_t* addres
       report(w, op, i, "out of bounds",
              std::string(verb(access)) + " of " + std::to_string(bytes) + " bytes of shared memory at byte " +
                  std::to_string(static_cast<std::int64_t>(a) - kFirstShared) + "; the block has " +
-                 std::to_string(b.shared_end - kFirstShared));
+                 std::to_string(b.shared_end - kFirstShared) + " bytes");
       mask &= ~(1u << i);
       return;
     }

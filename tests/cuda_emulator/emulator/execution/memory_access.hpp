@@ -1,4 +1,4 @@
-// Accesses to memory: from the lanes' addresses to host pointers, with all checks and counters.
+// Memory accesses: converts the lanes' addresses to host pointers, with all checks and counters.
 #pragma once
 
 #include "execution/block.hpp"
@@ -21,7 +21,7 @@ Mask access_memory(Warp& w, const Op& op, Mask mask, Space space, const std::uin
 Mask access_global(Warp& w, const Op& op, Mask mask, const std::uint64_t* addresses, int bytes, Access access, std::uint8_t** to);
 Mask access_shared(Warp& w, const Op& op, Mask mask, const std::uint64_t* addresses, int bytes, Access access, std::uint8_t** to);
 
-/// Completes the cp.async copies of the lanes in `mask` whose group is below the lane's entry of `finished`.
+/// Completes the cp.async copies of the lanes in `mask` whose group is below the lane's entry in `finished`.
 void finish_copies(Warp& w, Mask mask, const std::array<std::int32_t, kLanes>& finished);
 
 }  // namespace emu

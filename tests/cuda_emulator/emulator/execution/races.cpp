@@ -7,13 +7,13 @@ namespace {
 
 // --- global memory ---
 
-/// Which bytes of the word at `at` an access touches, as bits.
+/// Bit mask of the bytes that an access touches in the word at `at`.
 std::uint32_t bytes_touched(std::uint64_t at, std::uint64_t address, std::uint64_t bytes) {
   const std::uint64_t from = address > at ? address - at : 0, to = std::min<std::uint64_t>(4, address + bytes - at);
   return ((1u << to) - 1) & ~((1u << from) - 1);
 }
 
-/// Whether work `earlier` happened before `work`. Caches the last answer: neighbouring words have mostly been written by the same work.
+/// Whether work `earlier` happened before `work`. Caches the last answer: the same work has usually written neighbouring words.
 inline bool is_ordered(std::uint32_t earlier, const Work& work) {
   static thread_local std::uint32_t last_earlier = 0, last_work = 0;
   if (earlier == 0 || earlier == work.number || (earlier == last_earlier && work.number == last_work)) return true;
@@ -22,7 +22,7 @@ inline bool is_ordered(std::uint32_t earlier, const Work& work) {
   return true;
 }
 
-/// The work whose access conflicts with this one and is not ordered with it; 0: none.
+/// The work whose access conflicts with this one and is unordered with it; 0: none.
 inline std::uint32_t unordered_work(const GlobalWord& g, std::uint32_t touched, Access access, const Work& work) {
   const bool both_atomic = access == Access::kAtomic && g.write_block & kAtomicBit;
   if (!is_ordered(g.write_work, work) && g.write_block >> 24 & touched && !both_atomic) return g.write_work;
@@ -35,7 +35,7 @@ std::string race_message(std::uint64_t address, Access access, const std::string
 }
 std::string stream_race_message(const GlobalWord& g, std::uint32_t other, std::uint64_t address, Access access) {
   return race_message(address, access,
-                      describe_work(other) + (other == g.write_work ? " writes" : " reads") + "; no event and no wait orders the two");
+                      describe_work(other) + (other == g.write_work ? " writes" : " reads") + "; no event or wait orders the two");
 }
 
 void record(GlobalWord& g, std::uint32_t work, std::uint32_t block, std::uint32_t touched, Access access) {
@@ -59,7 +59,7 @@ void record(GlobalWord& g, std::uint32_t work, std::uint32_t block, std::uint32_
 
 const char* same_warp(const Warp& w, int other) { return other == w.index ? " (same warp: no __syncwarp in between)" : ""; }
 
-/// Reports an access that is not ordered after the last write. True: there is one. what() describes the access.
+/// Reports an access that is not ordered after the last write; returns whether it did. what() describes the access.
 template <class F>
 bool races_with_write(Warp& w, const Op& op, int lane, const SharedWord& word, Access access, F what) {
   const int writer_warp = word.writer / kLanes;
@@ -72,7 +72,7 @@ bool races_with_write(Warp& w, const Op& op, int lane, const SharedWord& word, A
          what() + ", which thread " + std::to_string(word.writer) + " has written with no barrier in between" + same_warp(w, writer_warp));
   return true;
 }
-/// Reports a write that is not ordered after earlier reads. True: there is one.
+/// Reports a write that is not ordered after earlier reads; returns whether it did.
 template <class F>
 bool races_with_read(Warp& w, const Op& op, int lane, const SharedWord& word, const std::uint32_t* reads, Access access, F what) {
   const std::uint32_t now = w.clock[static_cast<std::size_t>(w.index)];
