@@ -13,7 +13,7 @@ namespace emu {
 namespace {
 
 // op.flags of a copy
-constexpr std::uint8_t kGenericTarget = 1;  // the shared address is a generic one
+constexpr std::uint8_t kGenericTarget = 1;  // the shared address is generic
 constexpr std::uint8_t kSourceSize = 2;     // the operand src-size is present
 // op.flags of a wait
 constexpr std::uint8_t kWaitAll = 1;
@@ -23,8 +23,8 @@ struct Copy {
   std::uint32_t source_bytes[kLanes];
 };
 
-/// Checks the reads of the source and returns the lanes whose reads are legal. A lane that reads fewer bytes than it writes is checked
-/// byte by byte, and counted so; a lane that reads none does not touch its source.
+/// Checks the reads of the source and returns the lanes whose reads are legal. A lane that reads fewer bytes than it writes is checked and
+/// counted byte by byte; a lane that reads none does not touch its source.
 Mask check_source(Warp& w, const Op& op, Mask mask, const Copy& copy) {
   std::uint8_t* pointer[kLanes];
   Mask whole = 0, legal = 0;
@@ -49,7 +49,7 @@ void start(Warp& w, const Op& op, int lane, const Copy& copy) {
       "cp.async of " + std::to_string(op.bytes) + " bytes to shared byte " + std::to_string(static_cast<std::int64_t>(to) - kFirstShared);
   if (to % op.bytes) return report(w, op, lane, "misaligned address", what);
   if (to < kFirstShared || to + op.bytes > b.shared_end)
-    return report(w, op, lane, "out of bounds", what + "; the block has " + std::to_string(b.shared_end - kFirstShared));
+    return report(w, op, lane, "out of bounds", what + "; the block has " + std::to_string(b.shared_end - kFirstShared) + " bytes");
   const std::uint64_t source = copy.source_bytes[lane] ? copy.from[lane] : devices()[0]->base;
   w.copies.push_back({source, static_cast<std::uint32_t>(to), static_cast<std::uint8_t>(lane), op.bytes,
                       static_cast<std::uint8_t>(copy.source_bytes[lane]), -1, op.number});
@@ -106,7 +106,7 @@ void decode_cp(Decoder& d) {
   if (d.take_one({"shared", "shared::cta"}) < 0 || !d.take("global")) d.fail("this form is not emulated");
   take_hints(d);
   const auto& o = d.s.operands;
-  if (o.size() < 3 || o.size() > 4) d.fail("has " + std::to_string(o.size()) + " operands, not 3 or 4");
+  if (o.size() < 3 || o.size() > 4) d.fail("has " + std::to_string(o.size()) + " operands; expected 3 or 4");
   d.address(o[0]);
   if (d.op.wide & 1) d.op.flags |= kGenericTarget;
   const std::int64_t target_offset = d.op.offset;

@@ -60,7 +60,7 @@ U updated(const Op& op, U old, U b, U c) {
   }
 }
 
-/// The lanes take turns in an order that depends on the seed.
+/// The lanes update memory in an order that depends on the seed.
 template <class U>
 void atomic(Warp& w, const Op& op, Mask mask) {
   std::uint64_t addresses[kLanes];

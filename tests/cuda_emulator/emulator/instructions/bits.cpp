@@ -114,7 +114,7 @@ void decode_not(Decoder& d) {
 
 // --- shifts and counts ---
 
-/// The shift count has 32 bits, whatever the type.
+/// The shift count has 32 bits for every type.
 template <class T, class F>
 void shift(Warp& w, const Op& op, Mask mask) {
   const auto* a = w.row<Word<T>>(op.o[1]);

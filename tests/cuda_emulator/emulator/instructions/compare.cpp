@@ -5,7 +5,7 @@
 namespace emu {
 namespace {
 
-// In the order of kCompareNames. The comparisons that end in u are also true for a NaN.
+// In the order of kCompareNames. Comparisons that end in u are true if an operand is NaN.
 enum Compare : std::uint8_t { kEq, kNe, kLt, kLe, kGt, kGe, kEqu, kNeu, kLtu, kLeu, kGtu, kGeu, kNum, kNan };
 constexpr std::initializer_list<const char*> kCompareNames = {"eq",  "ne",  "lt",  "le",  "gt",  "ge",  "equ",
                                                               "neu", "ltu", "leu", "gtu", "geu", "num", "nan"};

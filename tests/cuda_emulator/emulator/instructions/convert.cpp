@@ -8,9 +8,9 @@
 namespace emu {
 namespace {
 
-// op.variant is the rounding (take_rounding). Bits of op.flags:
+// op.variant is the rounding mode (take_rounding). Bits of op.flags:
 constexpr std::uint8_t kSaturate = 1;
-constexpr std::uint8_t kToInteger = 2;  // .rni and the like
+constexpr std::uint8_t kToInteger = 2;  // .rni, .rzi, .rmi, .rpi
 constexpr std::uint8_t kFtz = 4;
 constexpr std::uint8_t kAwayFromZero = 8;  // .rna
 constexpr std::uint8_t kRelu = 16;
@@ -28,7 +28,7 @@ double round_to_integer(double v, int rounding) {
   }
 }
 
-/// The low bits of `v`, extended to 64 bits as the type says.
+/// The low bits of `v`, sign- or zero-extended to 64 bits.
 std::uint64_t extended(std::uint64_t v, Type t) {
   const int bits = 8 * bytes_of(t);
   if (bits == 64) return v;
@@ -94,7 +94,7 @@ std::uint64_t integer_to_float(std::uint64_t v, const Op& op) {
   if (op.type == Type::kF64) return put<double>(d);
   if (op.type == Type::kF16) return half_bits<false>(d, op.variant);
   if (op.type == Type::kBF16) return half_bits<true>(d, op.variant);
-  // Not by way of double: 64-bit integers would be rounded twice.
+  // Not via double: 64-bit integers would be rounded twice.
   std::fesetround(kRoundingModes[op.variant]);
   volatile float f = sign ? static_cast<float>(as_signed) : static_cast<float>(v);
   std::fesetround(FE_TONEAREST);
@@ -117,7 +117,7 @@ std::uint64_t integer_to_integer(std::uint64_t v, const Op& op) {
   return extended(v, to);
 }
 
-/// All types. decode_cvt() picks faster handlers for common pairs.
+/// Handles all types. decode_cvt() picks faster handlers for common pairs.
 void convert(Warp& w, const Op& op, Mask mask) {
   for_lanes(mask, [&](int i) {
     const std::uint64_t raw = wide_value(w, op, 1, i);
@@ -137,7 +137,7 @@ void convert_plain(Warp& w, const Op& op, Mask mask) {
   const auto* a = w.row<Word<A>>(op.o[1]);
   each(mask, w.row<Word<R>>(op.o[0]), [=](int i) { return put<R>(static_cast<R>(get<A>(a[i]))); });
 }
-/// Two floats to a pair of halves: cvt.rn.bf16x2.f32 d, a, b has a in the upper half.
+/// Converts two floats to a pair of halves: cvt.rn.bf16x2.f32 d, a, b puts a in the upper half.
 template <bool kBrain>
 void convert_pair(Warp& w, const Op& op, Mask mask) {
   for_lanes(mask, [&](int i) {

@@ -1,6 +1,6 @@
 // Floating-point instructions that have no integer form (PTX ISA, "Floating Point Instructions").
 //
-// Approximate functions (.approx) return the exact value, rounded. Option --perturb moves results by up to the documented bound.
+// Approximate functions (.approx) return the exact value, rounded. With --perturb, results are off by up to the documented bound.
 #include "instructions/float.hpp"
 
 #include <cmath>
@@ -58,7 +58,7 @@ void decode_copysign(Decoder& d) { decode_float2<CopySign>(d, d.take_type(), Cla
 
 // --- approximations ---
 
-/// With --perturb: moves the value by up to `ulps` units in the last place, depending on its bits.
+/// With --perturb, changes the value by up to `ulps` units in the last place, depending on its bits.
 float perturbed(float v, int ulps) {
   if (!options().perturb || v == 0.0f || std::isinf(v) || v != v) return v;
   std::uint32_t bits = put<float>(v);

@@ -56,8 +56,8 @@ Handler float_handler() {
     return ternary<T, F>;
 }
 
-/// Half-precision values and pairs of them. One or two operands are computed in float, whose 24 bits make the second rounding harmless;
-/// fma in double.
+/// Half-precision values and pairs. Operations on one or two operands are computed in float, whose 24 bits make double rounding harmless;
+/// fma is computed in double.
 template <class F, bool kBrain, int kOperands, int kElements>
 void half_handler(Warp& w, const Op& op, Mask mask) {
   using Wide = std::conditional_t<kOperands == 3, double, float>;
@@ -140,7 +140,7 @@ void decode_float3(Decoder& d, Type t, Class cls, const FloatModifiers& m) {
   decode_float<F, 3>(d, t, cls, m);
 }
 
-/// div of floats. False: the type is an integer, and only then nothing has been decoded.
+/// Decodes div for floats. Returns false, with nothing decoded, if the type is an integer.
 bool decode_float_div(Decoder& d);
 
 }  // namespace emu

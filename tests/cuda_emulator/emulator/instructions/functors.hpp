@@ -1,4 +1,4 @@
-// Arithmetic of single values, as functors for the handlers in operands.hpp.
+// Arithmetic on single values, as functors for the handlers in operands.hpp.
 #pragma once
 
 #include <cmath>
@@ -83,7 +83,7 @@ struct Abs {
   }
 };
 
-// Floating-point min and max: a number wins over a NaN, and -0 is below +0.
+// Floating-point min and max: if one operand is NaN, the result is the other; -0 is below +0.
 struct Min {
   template <class T>
   static T apply(T a, T b) {
@@ -110,7 +110,7 @@ struct Max {
     }
   }
 };
-/// min.NaN and max.NaN: a NaN wins.
+/// min.NaN and max.NaN: the result is NaN if an operand is.
 template <class F>
 struct NanWins {
   template <class T>

@@ -1,4 +1,4 @@
-// Integer arithmetic, and the decoders of opcodes that integers and floats share (PTX ISA, "Integer Arithmetic Instructions").
+// Integer arithmetic, and decoders for opcodes that integers and floats share (PTX ISA, "Integer Arithmetic Instructions").
 #include "instructions/float.hpp"
 #include "instructions/functors.hpp"
 #include "instructions/tables.hpp"
@@ -18,7 +18,7 @@ struct Div {
   static T apply(T a, T b) {
     if (b == 0) return static_cast<T>(-1);
     if constexpr (std::is_signed_v<T>)
-      if (b == -1) return Neg::apply(a);  // the least number has no negative: C++ would trap
+      if (b == -1) return Neg::apply(a);  // INT_MIN / -1 overflows and would trap in C++
     return static_cast<T>(a / b);
   }
 };

@@ -57,7 +57,7 @@ void store(Warp& w, const Op& op, Mask mask) {
     for_lanes(mask, [&](int i) { from_register<kBytes>(w, ref, wide, i, to[i] + kBytes * k); });
   }
 }
-/// A kernel parameter at a constant address, which is the same for all lanes. Other loads of parameters take the general path.
+/// Loads a kernel parameter at a constant address, which is the same for all lanes. Other parameter loads take the general path.
 template <int kBytes, int kVector, bool kSigned>
 void load_parameter(Warp& w, const Op& op, Mask mask) {
   const auto& parameters = w.block->launch->parameters;
@@ -75,7 +75,7 @@ Handler pick_load(bool sign, bool parameter) {
   return sign ? load<kBytes, kVector, true> : load<kBytes, kVector, false>;
 }
 
-/// Calls f with the size of an element and of the vector as integral constants.
+/// Calls f with the element size and the vector length as integral constants.
 template <class F>
 void with_shape(Decoder& d, int bytes, int vector, F f) {
   const auto with_vector = [&](auto size) {
@@ -100,7 +100,7 @@ void with_shape(Decoder& d, int bytes, int vector, F f) {
   }
 }
 
-/// Takes what loads and stores say alike: hints, space and type. Returns the vector's elements.
+/// Decodes what loads and stores have in common: hints, space and type. Returns the vector length.
 int take_access(Decoder& d) {
   take_hints(d);
   d.op.space = take_space(d);
@@ -111,7 +111,7 @@ int take_access(Decoder& d) {
   return vector;
 }
 
-/// Decodes the address. Parameters of a call lie in local memory.
+/// Decodes the address. Call parameters are in local memory.
 void decode_address(Decoder& d, const Operand& address) {
   d.address(address);
   if (d.op.space != Space::kParam || !address.base_is_symbol) return;

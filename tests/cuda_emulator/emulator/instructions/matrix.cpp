@@ -1,7 +1,7 @@
 // Matrix instructions: mma.sync, ldmatrix, stmatrix, movmatrix (PTX ISA, "Warp Level Matrix Multiply-Accumulate Instructions").
 //
-// The ISA leaves the order and the rounding of mma's sums open. Here the products are exact, summed in double and rounded once, so a
-// GPU's result may differ in the last bits. Tests need small integers or the tolerance of the format.
+// The ISA does not specify the order and the rounding of mma's sums. Here the products are exact, summed in double and rounded once, so a
+// GPU's result may differ in the last bits. Tests need small integers or a tolerance that fits the format.
 #include <cstring>
 
 #include "execution/memory_access.hpp"
@@ -14,13 +14,13 @@ namespace {
 
 bool check_whole_warp(Warp& w, const Op& op, Mask mask) {
   if (mask == kAllLanes) return true;
-  report(w, op, first_lane(~mask), "warp divergence", "needs all 32 lanes; lanes " + hex(mask) + " execute it");
+  report(w, op, first_lane(~mask), "warp divergence", "the instruction needs all 32 lanes; lanes " + hex(mask) + " execute it");
   return false;
 }
 
 // --- mma ---
 
-/// Fragments of m16n8k<depth>, with `packed` elements in a register. g = lane / 4, t = lane % 4:
+/// Fragments of m16n8k<depth>, with `packed` elements per register. g = lane / 4, t = lane % 4:
 ///   register r of A: row g + 8 (r % 2), columns t packed + e + (r / 2) (4 packed)
 ///   register r of B: column g, rows t packed + e + r (4 packed)
 ///   C and D: rows g, g, g + 8, g + 8; columns 2t, 2t + 1, 2t, 2t + 1
@@ -36,7 +36,7 @@ constexpr Shape kShapes[] = {
     {32, 4, 4, 2},  // 8-bit integers k32
 };
 
-/// A and B of a warp, as numbers.
+/// A and B of a warp, unpacked.
 template <class T>
 struct Operands {
   T a[16][32] = {}, b[32][8] = {};
@@ -113,7 +113,7 @@ void mma_integer(Warp& w, const Op& op, Mask mask) {
   for (int r = 0; r < 4; ++r) std::memcpy(w.row<std::uint32_t>(op.o[r]), d[r], sizeof d[r]);
 }
 
-/// Index in kShapes; fails if the ISA, or the emulator, does not have the combination.
+/// Index in kShapes; fails for combinations that the ISA does not have or the emulator does not support.
 int shape_of(Decoder& d, int depth, Type element, Type accumulator) {
   const bool integer = element == Type::kS8 || element == Type::kU8, half = element == Type::kF16 || element == Type::kBF16;
   if (element == Type::kTF32 && accumulator == Type::kF32 && depth <= 8) return depth == 4 ? 0 : 1;
@@ -125,7 +125,7 @@ int shape_of(Decoder& d, int depth, Type element, Type accumulator) {
 
 void decode_mma(Decoder& d) {
   d.take("sync");
-  if (!d.take("aligned")) d.fail("without .aligned is not known");
+  if (!d.take("aligned")) d.fail("is not emulated without .aligned");
   static constexpr int kDepths[] = {4, 8, 16, 32};
   const int shape = d.take_one({"m16n8k4", "m16n8k8", "m16n8k16", "m16n8k32"});
   if (shape < 0 || !d.take("row") || !d.take("col")) d.fail("this shape or layout is not emulated");
@@ -147,7 +147,7 @@ void decode_mma(Decoder& d) {
 
 // --- ldmatrix, stmatrix, movmatrix: 8 x 8 matrices of 16-bit elements ---
 
-/// A lane's register holds elements 2 (lane % 4) and the next one of row lane / 4; transposed: of column lane / 4.
+/// A lane's register holds elements 2 (lane % 4) and 2 (lane % 4) + 1 of row lane / 4; transposed: of column lane / 4.
 struct Matrix {
   std::uint16_t at[8][8];
   std::uint16_t& element(int lane, int e, bool transposed) {
@@ -164,7 +164,7 @@ struct Matrix {
   }
 };
 
-/// Lanes 8m to 8m + 7 hold the addresses of the rows of matrix m. False: an address is illegal.
+/// Lanes 8m to 8m + 7 hold the row addresses of matrix m. Returns false if an address is illegal.
 bool rows_of(Warp& w, const Op& op, Access access, std::uint8_t** rows) {
   const int count = op.variant;
   std::uint64_t addresses[kLanes];
@@ -198,7 +198,7 @@ void movmatrix(Warp& w, const Op& op, Mask mask) {
   matrix.to_registers(w.row<std::uint32_t>(op.o[0]), true);
 }
 
-/// The common modifiers. Returns the number of matrices.
+/// Decodes the common modifiers. Returns the number of matrices.
 int take_matrices(Decoder& d) {
   d.take("sync");
   d.take("aligned");

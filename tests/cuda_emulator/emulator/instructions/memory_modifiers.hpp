@@ -5,9 +5,9 @@
 
 namespace emu {
 
-/// State space; kGeneric when none is named.
+/// Consumes the state space; kGeneric: none is named.
 Space take_space(Decoder& d);
-/// Takes memory order, scope and cache hints. All have no effect: every access is visible to all threads at once.
+/// Consumes memory order, scope and cache hints. They have no effect: every access is visible to all threads at once.
 void take_hints(Decoder& d);
 
 }  // namespace emu

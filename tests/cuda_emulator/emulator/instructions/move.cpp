@@ -75,9 +75,9 @@ void decode_mov(Decoder& d) {
     d.op.run = bytes_of(t) == 8 ? move<std::uint64_t> : move<std::uint32_t>;
 }
 
-// --- generic addresses: those of global memory are the addresses themselves; the other spaces have windows ---
+// --- generic addresses: equal to the address in global memory; other spaces have windows ---
 
-/// The generic window of a space named in an opcode; 0: global and constant memory.
+/// Consumes the state space and returns its generic window; 0: global and constant memory.
 std::uint64_t take_window(Decoder& d) {
   switch (d.take_one({"global", "const", "shared", "shared::cta", "local", "param"})) {
     case 0:

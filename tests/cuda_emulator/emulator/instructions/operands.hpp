@@ -14,15 +14,14 @@
 
 namespace emu {
 
-/// Element of a register row: rows of registers of up to 32 bits have 32-bit elements, other rows 64-bit ones. Integers below 32 bits are
-/// zero-extended.
+/// Element of a register row: 32 bits for registers of up to 32 bits, otherwise 64 bits. Narrower integers are zero-extended.
 template <class T>
 using Word = std::conditional_t<sizeof(T) == 8, std::uint64_t, std::uint32_t>;
 
 template <class T>
 using Unsigned = std::make_unsigned_t<T>;
 
-/// The value of type T in a register.
+/// Converts a register's bits to a value of type T.
 template <class T>
 inline T get(Word<T> word) {
   if constexpr (std::is_floating_point_v<T>) {
@@ -34,7 +33,7 @@ inline T get(Word<T> word) {
   }
 }
 
-/// The register that holds a value of type T.
+/// Converts a value of type T to a register's bits.
 template <class T>
 inline Word<T> put(T value) {
   if constexpr (std::is_floating_point_v<T>) {
@@ -46,7 +45,7 @@ inline Word<T> put(T value) {
   }
 }
 
-/// d[lane] = f(lane) for the lanes of the mask. The loop has a constant trip count so that the compiler vectorises it.
+/// Sets d[lane] = f(lane) for the lanes of the mask. The constant trip count lets the compiler vectorise the loop.
 template <class D, class F>
 inline __attribute__((always_inline)) void each(Mask mask, D* d, F f) {
   if (mask == kAllLanes) {
@@ -108,14 +107,14 @@ inline void operands(Decoder& d, Type written, std::initializer_list<Type> read)
 inline std::vector<Operand> registers_of(Decoder& d, const Operand& o, int count) {
   const std::vector<Operand> parts = o.kind == Operand::kVector ? o.parts : std::vector<Operand>{o};
   if (static_cast<int>(parts.size()) != count)
-    d.fail("has an operand of " + std::to_string(parts.size()) + " registers, not " + std::to_string(count));
+    d.fail("has an operand of " + std::to_string(parts.size()) + " registers; expected " + std::to_string(count));
   return parts;
 }
 
-/// Rounding modifier, as an index of kRoundingModes: 0 .rn, 1 .rz, 2 .rm, 3 .rp; -1: none.
+/// Consumes the rounding modifier and returns an index in kRoundingModes: 0 .rn, 1 .rz, 2 .rm, 3 .rp; -1: none.
 inline int take_rounding(Decoder& d) { return d.take_one({"rn", "rz", "rm", "rp"}); }
 
-/// Calls f with a value of the C++ type of an integer type.
+/// Calls f with a value of the C++ type for an integer type.
 template <class F>
 void with_integer(Decoder& d, Type t, F f) {
   switch (t) {

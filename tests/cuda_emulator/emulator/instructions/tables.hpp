@@ -1,4 +1,4 @@
-// The instruction set: one table for each file of this folder.
+// The instruction set: one table for each file in this folder.
 #pragma once
 
 #include <map>
@@ -8,7 +8,7 @@
 
 namespace emu {
 
-/// Each adds the decode functions of its file.
+/// Each function adds the decode functions of its file.
 void add_integer(InstructionTable& table);
 void add_bits(InstructionTable& table);
 void add_float(InstructionTable& table);

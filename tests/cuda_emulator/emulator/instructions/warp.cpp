@@ -1,4 +1,4 @@
-// Instructions by which the lanes of a warp exchange values: shuffles, votes, reductions.
+// Instructions that exchange values between the lanes of a warp: shuffles, votes, reductions.
 #include <algorithm>
 
 #include "instructions/operands.hpp"
@@ -61,7 +61,7 @@ void shfl(Warp& w, const Op& op, Mask mask) {
   if (n > 1) write_predicate(w, op.o[1], mask, valid);
 }
 void decode_shfl(Decoder& d) {
-  if (!d.take("sync")) d.fail("without .sync is not emulated");
+  if (!d.take("sync")) d.fail("is not emulated without .sync");
   d.op.variant = static_cast<std::uint8_t>(d.take_one({"up", "down", "bfly", "idx"}));
   d.take_type();
   d.expect_operands(5);
@@ -87,7 +87,7 @@ void vote(Warp& w, const Op& op, Mask mask) {
   write_predicate(w, op.o[0], mask, result ? kAllLanes : 0);
 }
 void decode_vote(Decoder& d) {
-  if (!d.take("sync")) d.fail("without .sync is not emulated");
+  if (!d.take("sync")) d.fail("is not emulated without .sync");
   d.op.variant = static_cast<std::uint8_t>(d.take_one({"all", "any", "uni", "ballot"}));
   d.take_type();
   d.expect_operands(3);
@@ -113,7 +113,7 @@ void decode_activemask(Decoder& d) {
   d.op.cls = Class::kWarp;
 }
 
-/// match.any: the lanes that hold the same value.
+/// match.any: returns the mask of lanes with the same value.
 void match_any(Warp& w, const Op& op, Mask mask) {
   check_members(w, op, mask, 2);
   std::uint64_t a[kLanes];

@@ -12,7 +12,7 @@ struct BasicBlock {
   std::vector<int> next, previous;
 };
 
-/// The last block is empty: it is the common successor of all exits.
+/// Splits ops into basic blocks. The last block is empty, the common successor of all exits.
 std::vector<BasicBlock> blocks_of(const std::vector<Op>& ops);
 
 /// Immediate post-dominator of every block: dominators of the reversed graph (Cooper, Harvey, Kennedy, "A Simple, Fast Dominance

@@ -74,7 +74,7 @@ Type Decoder::take_type() {
   fail("has no type");
 }
 void Decoder::expect_operands(std::size_t count) const {
-  if (s.operands.size() != count) fail("has " + std::to_string(s.operands.size()) + " operands, not " + std::to_string(count));
+  if (s.operands.size() != count) fail("has " + std::to_string(s.operands.size()) + " operands; expected " + std::to_string(count));
 }
 
 Ref Decoder::constant(std::uint64_t bits, bool wide) {
@@ -89,12 +89,12 @@ Ref Decoder::constant(std::uint64_t bits, bool wide) {
 }
 Ref Decoder::register_of(const std::string& name, RegisterClass& cls) {
   const auto found = registers->find(name);
-  if (found == registers->end()) fail("register '" + name + "' is not known");
+  if (found == registers->end()) fail("unknown register '" + name + "'");
   cls = found->second.second;
   return found->second.first << 1;
 }
 void Decoder::push(Ref ref, bool wide, bool written) {
-  if (written && op.reads) fail("internal: operands are written first");
+  if (written && op.reads) fail("internal error: results must come before sources");
   if (wide) op.wide |= 1ull << refs.size();
   refs.push_back(ref);
   ++(written ? op.writes : op.reads);
@@ -106,10 +106,10 @@ void Decoder::write_sink(bool wide) {
 }
 void Decoder::write(const Operand& o, Type type) {
   if (o.kind == Operand::kSink) return write_sink(bytes_of(type) == 8);
-  if (o.kind != Operand::kRegister) fail("expected a register to write");
+  if (o.kind != Operand::kRegister) fail("expected a register as the result");
   RegisterClass cls;
   const Ref ref = register_of(o.name, cls);
-  if (cls == RegisterClass::kPredicate) fail("'" + o.name + "' is a predicate");
+  if (cls == RegisterClass::kPredicate) fail("'" + o.name + "' is a predicate; expected a data register");
   push(ref, cls == RegisterClass::k64, true);
 }
 void Decoder::read_value(std::uint64_t bits, bool wide) { push(constant(bits, wide), wide, false); }
@@ -117,13 +117,13 @@ void Decoder::read(const Operand& o, Type type) {
   if (o.kind == Operand::kRegister) {
     RegisterClass cls;
     const Ref ref = register_of(o.name, cls);
-    if (cls == RegisterClass::kPredicate) fail("'" + o.name + "' is a predicate");
+    if (cls == RegisterClass::kPredicate) fail("'" + o.name + "' is a predicate; expected a data register");
     return push(ref, cls == RegisterClass::k64, false);
   }
   const bool wide = bytes_of(type) == 8;
   if (o.kind == Operand::kSymbol) {
     const auto found = symbols->find(o.name);
-    if (found == symbols->end()) fail("name '" + o.name + "' is not known");
+    if (found == symbols->end()) fail("unknown name '" + o.name + "'");
     return push(constant(found->second + static_cast<std::uint64_t>(o.offset), wide), wide, false);
   }
   if (o.kind != Operand::kImmediate) fail("expected a register or a number");
@@ -150,7 +150,7 @@ void Decoder::write_predicate(const Operand& o) {
   }
   RegisterClass cls;
   const Ref ref = register_of(o.name, cls);
-  if (cls != RegisterClass::kPredicate) fail("'" + o.name + "' is no predicate");
+  if (cls != RegisterClass::kPredicate) fail("'" + o.name + "' is not a predicate");
   push(ref, false, true);
 }
 void Decoder::read_predicate(const Operand& o) {
@@ -158,7 +158,7 @@ void Decoder::read_predicate(const Operand& o) {
   if (o.kind == Operand::kImmediate) return push(constant(o.bits ? kAllLanes : 0, false), false, false);
   RegisterClass cls;
   const Ref ref = register_of(o.name, cls);
-  if (cls != RegisterClass::kPredicate) fail("'" + o.name + "' is no predicate");
+  if (cls != RegisterClass::kPredicate) fail("'" + o.name + "' is not a predicate");
   push(ref, false, false);
 }
 void Decoder::address(const Operand& o) {

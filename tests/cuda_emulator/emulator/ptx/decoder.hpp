@@ -11,7 +11,7 @@
 
 namespace emu {
 
-/// Input and output of an instruction's decode function. Parts of the opcode that the function does not take are an error.
+/// Input and output of an instruction's decode function. Parts of the opcode that the function does not consume are an error.
 class Decoder {
  public:
   Decoder(Program& program, const Statement& statement) : program(program), s(statement), taken(statement.parts.size(), false) {
@@ -23,20 +23,20 @@ class Decoder {
   std::vector<Ref> refs;
 
   [[noreturn]] void fail(const std::string& what) const;
-  /// Takes the modifier if the opcode has it.
+  /// Consumes the modifier if the opcode has it; returns whether it does.
   bool take(const char* name);
-  /// Takes the first of the modifiers that the opcode has and returns its index; -1: none.
+  /// Consumes the first of the modifiers that the opcode has and returns its index; -1: none.
   int take_one(std::initializer_list<const char*> names);
-  /// Takes the first type that has not been taken.
+  /// Consumes the first remaining type.
   Type take_type();
   void expect_operands(std::size_t count) const;
 
-  // These append an operand. Written operands come first.
+  // These append an operand. Results come before sources.
   void write(const Operand& operand, Type type);
   void write_predicate(const Operand& operand);
   void read(const Operand& operand, Type type);
   void read_value(std::uint64_t bits, bool wide);
-  void read_predicate(const Operand& operand);  // a negation sets the bit of the operand's index in `negated`
+  void read_predicate(const Operand& operand);  // a negation sets the operand's bit in `negated`
   void address(const Operand& operand);         // the base; sets op.offset
   std::uint32_t negated = 0;
 
@@ -46,7 +46,7 @@ class Decoder {
   std::map<std::pair<std::uint64_t, bool>, Ref>* constants = nullptr;
   std::vector<RegisterClass>* classes = nullptr;
 
-  std::vector<bool> taken;  // parts of the opcode
+  std::vector<bool> taken;  // by part of the opcode
 
  private:
   Ref constant(std::uint64_t bits, bool wide);

@@ -34,7 +34,7 @@ class Inliner {
       }
       for (Variable v : f.variables) {
         names[v.name] = prefix + v.name;
-        if (v.space == "shared") names[v.name] = v.name;  // one for all calls
+        if (v.space == "shared") names[v.name] = v.name;  // shared by all calls
         v.name = names[v.name];
         if (v.space != "shared" || std::none_of(out.variables.begin(), out.variables.end(), [&](auto& w) { return w.name == v.name; }))
           out.variables.push_back(v);
@@ -78,8 +78,8 @@ class Inliner {
     }
     const auto found = module_.functions.find(callee);
     if (found == module_.functions.end())
-      throw ParseError("PTX line " + std::to_string(s.line) + ": call of '" + callee + "', which is no function of the module");
-    if (!s.guard.empty()) throw ParseError("PTX line " + std::to_string(s.line) + ": a call with a predicate is not emulated");
+      throw ParseError("PTX line " + std::to_string(s.line) + ": call of '" + callee + "', which is not a function of the module");
+    if (!s.guard.empty()) throw ParseError("PTX line " + std::to_string(s.line) + ": predicated calls are not emulated");
     const Function& f = found->second;
     if (!f.has_body) {  // provided by the driver: vprintf, __assertfail, malloc
       Statement t = s;
@@ -99,7 +99,7 @@ class Inliner {
     std::size_t list = 0;
     const auto bind = [&](const std::vector<Variable>& formal) {
       if (formal.empty()) return;
-      if (list >= lists.size()) throw ParseError("PTX line " + std::to_string(s.line) + ": call with too few lists");
+      if (list >= lists.size()) throw ParseError("PTX line " + std::to_string(s.line) + ": call with too few argument lists");
       const auto& actual = lists[list++]->parts;
       for (std::size_t i = 0; i < formal.size(); ++i) {
         Operand o = actual.at(i);

@@ -9,11 +9,11 @@ namespace emu {
 struct Token {
   enum Kind { kWord, kNumber, kString, kPunctuation, kEnd };
   Kind kind;
-  std::string text;  // of a string: without its quotes
+  std::string text;  // strings: without quotes
   int line;
 };
 
-/// Ends with a token of kind kEnd. Comments are left out.
+/// The last token has kind kEnd. Comments are dropped.
 std::vector<Token> tokens_of(const std::string& text);
 
 }  // namespace emu

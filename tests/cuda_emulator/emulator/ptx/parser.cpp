@@ -117,7 +117,7 @@ class Parser {
     }
     if (peek().kind == Token::kNumber || is("-")) return number();
     const std::string name = word();
-    if (name == "_") {  // a result that is not wanted
+    if (name == "_") {  // a discarded result
       if (accept("|")) o.parts.push_back(operand());
       return o;
     }
@@ -139,7 +139,7 @@ class Parser {
     return o;
   }
 
-  // --- names: a block { } within a body has a scope of its own ---
+  // --- names: a block { } within a body has its own scope ---
 
   std::string resolve(const std::string& name) const {
     for (std::size_t i = scopes_.size(); i-- > 0;) {
@@ -403,7 +403,7 @@ class Parser {
     s.opcode = word();
     s.parts = split_at_dots(s.opcode);
     while (!accept(";")) {
-      if (peek().kind == Token::kEnd) fail("the text ends within an instruction");
+      if (peek().kind == Token::kEnd) fail("unexpected end of text in an instruction");
       s.operands.push_back(operand());
       accept(",");
     }

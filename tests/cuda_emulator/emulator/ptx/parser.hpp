@@ -26,7 +26,7 @@ struct Operand {
   std::vector<Operand> parts;  // kVector, kList; kRegister: the second register of %a|%b
 };
 
-/// A line of a source file, and the line that it was inlined into.
+/// A source line, and the line into which it was inlined.
 struct Location {
   int file = 0, line = 0;
   int inlined_file = 0, inlined_line = 0;
@@ -55,7 +55,7 @@ struct Variable {
     std::string symbol;
     std::int64_t offset;
   };
-  std::vector<Patch> patches;  // addresses of other variables within `data`
+  std::vector<Patch> patches;  // addresses of other variables, stored in `data`
 };
 
 struct Function {
@@ -77,7 +77,7 @@ struct Module {
 /// Bytes of a type: 4 for "f32". Throws ParseError.
 int size_of_type(const std::string& type);
 
-/// Throws ParseError, whose message names the line.
+/// Parses a module. Throws ParseError, which names the line.
 Module parse_ptx(const std::string& text);
 
 }  // namespace emu

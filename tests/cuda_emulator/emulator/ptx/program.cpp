@@ -24,7 +24,7 @@ std::string display_name_of(const std::string& mangled) {
   char* demangled = abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, &status);
   std::string s = status == 0 ? demangled : mangled;
   std::free(demangled);
-  // nvcc's name of an anonymous namespace
+  // nvcc's name for an anonymous namespace
   for (std::size_t at; (at = s.find("_GLOBAL__N__")) != std::string::npos;) {
     const std::size_t end = s.find("::", at);
     s.erase(at, end == std::string::npos ? std::string::npos : end + 2 - at);
@@ -91,7 +91,7 @@ bool is_known_special(const std::string& name) {
   return known.count(name) != 0;
 }
 
-/// Builds a Program from a function without calls.
+/// Builds a Program from a function whose calls have been inlined.
 class Builder {
  public:
   Builder(const Module& module, const Function& function, const Addresses& addresses)
@@ -127,7 +127,7 @@ class Builder {
     p_.parameter_bytes = static_cast<std::uint32_t>(at);
   }
 
-  /// Calls f(operand) for every operand and every element of one.
+  /// Calls f(operand) for every operand and every element of an operand.
   template <class F>
   void for_operands(F f) {
     for (const auto& s : f_.body)
@@ -153,7 +153,7 @@ class Builder {
         shared = aligned(shared, v.align);
         symbols_[v.name] = shared;
         shared += static_cast<std::uint64_t>(v.bytes);
-      } else if (v.space == "local" || v.space == "param") {  // .param of a body: parameters of calls
+      } else if (v.space == "local" || v.space == "param") {  // .param in a body: call parameters
         local = aligned(local, v.align);
         symbols_[v.name] = v.space == "param" ? kLocalWindow + local : local;
         local += static_cast<std::uint64_t>(v.bytes);
@@ -163,7 +163,7 @@ class Builder {
     for (const auto& v : f_.variables) place(v);
     p_.static_shared = static_cast<std::uint32_t>(shared - kFirstShared);
     p_.local_bytes = static_cast<std::uint32_t>(local - kFirstLocal);
-    // Dynamic shared memory has the alignment of its declaration and no more, so that code which needs more is caught.
+    // Dynamic shared memory gets exactly its declared alignment, which catches code that needs more.
     std::uint64_t begin = aligned(shared, p_.dynamic_align);
     if (begin % (2 * p_.dynamic_align) == 0) begin += p_.dynamic_align;
     p_.shared_begin = static_cast<std::uint32_t>(begin);
@@ -214,7 +214,7 @@ class Builder {
       if (!d.taken[i]) d.fail("modifier ." + s.parts[i] + " is not emulated");
     if (!s.guard.empty()) {
       const auto guard = registers_.find(s.guard);
-      if (guard == registers_.end()) d.fail("predicate '" + s.guard + "' is not known");
+      if (guard == registers_.end()) d.fail("unknown predicate '" + s.guard + "'");
       d.op.guard = static_cast<std::int32_t>(guard->second.first << 1);
       d.op.guard_negated = s.guard_negated;
     }
@@ -239,7 +239,7 @@ class Builder {
   void connect() {
     for (const auto& [op, label] : branches_) {
       const auto found = labels_.find(label);
-      if (found == labels_.end()) throw ParseError("label '" + label + "' is not known");
+      if (found == labels_.end()) throw ParseError("unknown label '" + label + "'");
       p_.ops[op].target = found->second;
     }
     const auto blocks = blocks_of(p_.ops);
@@ -248,7 +248,7 @@ class Builder {
     for (int b = 0; b < exit; ++b) {
       Op& last = p_.ops[blocks[b].end - 1];
       if (last.control != Control::kBranch || dominators[b] < 0 || dominators[b] == exit) continue;
-      // Lanes that only have to exit do not wait for the others: machine code has EXIT there.
+      // Lanes that are about to exit do not wait for the others: machine code has EXIT there.
       const int meet = blocks[dominators[b]].begin;
       if (p_.ops[meet].control != Control::kExit || p_.ops[meet].guard >= 0) last.reconverge = meet;
     }

@@ -1,4 +1,4 @@
-// A decoded kernel, in the form that the interpreter executes. A kernel is decoded once for each device.
+// A decoded kernel, in the form that the interpreter executes. A kernel is decoded once per device.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +16,8 @@ constexpr Mask kAllLanes = 0xffffffffu;
 
 inline int first_lane(Mask mask) { return __builtin_ctz(mask); }
 
-/// Generic addresses of shared memory, local memory and parameters are offsets within these windows. Instructions that name the state
-/// space use plain offsets. Device memory lies outside of all windows.
+/// Generic addresses of shared memory, local memory and parameters are offsets within these windows. Instructions that name the state space
+/// use plain offsets. Device memory is outside all windows.
 constexpr std::uint64_t kSharedWindow = 0x0100000000000000ull;
 constexpr std::uint64_t kLocalWindow = 0x0200000000000000ull;
 constexpr std::uint64_t kParamWindow = 0x0300000000000000ull;
@@ -50,7 +50,7 @@ enum class Type : std::uint8_t {
   kF32,
   kF64
 };
-/// The type of a name such as "f32"; kNone: there is none.
+/// The type named, such as "f32"; kNone: unknown.
 Type type_of(const std::string& name);
 /// Bytes of a value; 0 for kNone.
 int bytes_of(Type type);
@@ -82,7 +82,7 @@ enum class Class : std::uint8_t {
 };
 extern const char* const kClassNames[static_cast<int>(Class::kCount)];
 
-/// Effect on control flow, which the interpreter's loop implements itself.
+/// Effect on control flow, implemented by the interpreter's loop.
 enum class Control : std::uint8_t { kNone, kBranch, kExit, kBarrier, kArrive, kYield };
 
 struct Op;
@@ -96,11 +96,11 @@ inline bool is_constant(Ref ref) { return ref & 1; }
 
 struct Op {
   Handler run = nullptr;
-  const Ref* o = nullptr;        // operands: first the written ones, then the read ones
+  const Ref* o = nullptr;        // operands: results, then sources
   std::int64_t offset = 0;       // of the address
   std::int32_t guard = -1;       // Ref of a predicate; -1: none
   std::int32_t target = -1;      // kBranch
-  std::int32_t reconverge = -1;  // kBranch: op at which the lanes reconverge; -1: none before they exit
+  std::int32_t reconverge = -1;  // kBranch: op at which the lanes reconverge; -1: they exit separately
   std::uint32_t number = 0;      // index in Program::ops
   std::uint32_t statement = 0;   // index in Program::statements
   bool guard_negated = false;
@@ -132,11 +132,11 @@ struct Program {
   std::vector<std::uint8_t> constants;
   std::vector<Statement> statements;
   std::map<int, std::string> files;
-  std::size_t register_bytes = 0;  // for each warp
-  int live_registers = 0;          // most 32-bit registers live at once: a lower bound of what ptxas allocates
+  std::size_t register_bytes = 0;  // per warp
+  int live_registers = 0;          // most 32-bit registers live at once: a lower bound for ptxas
   std::uint32_t static_shared = 0;
   std::uint32_t dynamic_align = 16, shared_begin = 0;  // dynamic shared memory: alignment, first byte
-  std::uint32_t local_bytes = 0;                       // for each thread
+  std::uint32_t local_bytes = 0;                       // per thread
   std::uint32_t parameter_bytes = 0;
   std::vector<std::pair<std::uint32_t, std::uint32_t>> parameters;  // offset, size
   int max_threads = 0;                                              // of __launch_bounds__; 0: none
@@ -147,7 +147,7 @@ struct Program {
 /// Addresses of the module's .global and .const variables on a device.
 using Addresses = std::map<std::string, std::uint64_t>;
 
-/// Throws ParseError, whose message names the instruction that is not emulated.
+/// Decodes a kernel. Throws ParseError, which names the instruction that is not emulated.
 Program decode(const Module& module, const Function& function, const Addresses& addresses);
 
 }  // namespace emu

@@ -29,7 +29,7 @@ class Allocator {
 
   bool has_guard_register(const Op& op) const { return op.guard >= 0 && !(op.guard & 1); }
 
-  /// From the registers that are live after the op to those that are live before it. A guarded op may leave its result as it was.
+  /// Turns the registers that are live after the op into those live before it. A guarded op may leave its result unchanged.
   void step_back(const Op& op, Bits& live) const {
     if (op.guard < 0)
       for (int i = 0; i < op.writes; ++i) reset(live, p_.refs[op.first_ref + i] >> 1);
@@ -38,7 +38,7 @@ class Allocator {
     if (has_guard_register(op)) set(live, static_cast<Ref>(op.guard) >> 1);
   }
 
-  /// Live registers at the borders of blocks, by iteration to a fixed point.
+  /// Live registers at block boundaries, by iteration to a fixed point.
   void find_liveness() {
     live_in_.assign(blocks_.size(), Bits(words_));
     live_out_ = live_in_;
@@ -63,7 +63,7 @@ class Allocator {
     last_[v] = std::max(last_[v], at);
   }
 
-  /// 32-bit registers that hold these values.
+  /// Number of 32-bit registers for these live values.
   int pressure(const Bits& live) const {
     int count = 0;
     for (std::size_t w = 0; w < words_; ++w)
@@ -74,7 +74,7 @@ class Allocator {
     return count;
   }
 
-  /// The first and the last op of each register's life.
+  /// The first and the last op of each register's live range.
   void find_intervals() {
     first_.assign(classes_.size(), kForever);
     last_.assign(classes_.size(), -1);
@@ -95,14 +95,14 @@ class Allocator {
     }
   }
 
-  /// Linear scan: a place is reused when the life of its register has ended.
+  /// Linear scan: a place is reused after its register's live range.
   void assign() {
     std::vector<std::uint32_t> order;
     for (std::uint32_t v = 0; v < classes_.size(); ++v)
       if (last_[v] >= 0) order.push_back(v);
     std::sort(order.begin(), order.end(), [&](auto a, auto b) { return first_[a] != first_[b] ? first_[a] < first_[b] : a < b; });
     place_.assign(classes_.size(), 0);
-    std::set<std::pair<int, std::uint32_t>> active;  // end of life, register
+    std::set<std::pair<int, std::uint32_t>> active;  // end of live range, register
     std::vector<Ref> free[3];
     std::size_t bytes = 0;
     for (std::uint32_t v : order) {

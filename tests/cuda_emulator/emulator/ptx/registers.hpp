@@ -8,10 +8,10 @@
 
 namespace emu {
 
-/// Assigns one place to registers that are never live together, so that a warp's registers fit in the cache: PTX has almost one name for
-/// each value. Divergence does not matter, as the liveness of a lane's registers follows that lane's path. Sets Program::live_registers.
+/// Assigns the same place to registers that are never live together, so that a warp's registers fit in the cache: PTX uses almost one
+/// register per value. Divergence does not matter: liveness follows each lane's own path. Sets Program::live_registers.
 ///
-/// permanent: registers that keep a place of their own.
+/// permanent: registers whose place is not shared.
 void allocate_registers(Program& program, const std::vector<BasicBlock>& blocks, const std::vector<RegisterClass>& classes,
                         const std::set<std::uint32_t>& permanent);
 
