@@ -1,4 +1,4 @@
-// cp.async: the data, and the waits that must not be missing.
+// cp.async: the copied data, and reports of missing waits.
 #include "framework.cuh"
 
 namespace {
@@ -23,7 +23,7 @@ __global__ void copy_kernel(float* y, const float* x, int pieces) {
       else
         asm volatile("cp.async.wait_group 0;" ::: "memory");
     }
-    if (kWait == 2) asm volatile("cp.async.wait_group 2;" ::: "memory");  // one group too many
+    if (kWait == 2) asm volatile("cp.async.wait_group 2;" ::: "memory");  // allows one pending group too many
     __syncthreads();
     for (int i = t; i < 256; i += 64) y[256 * piece + i] = buffer[piece % 2][255 - i];
     if (kWait != 3) __syncthreads();
@@ -40,7 +40,7 @@ void copies() {
   for (int i = 0; i < 256 * pieces; ++i) EXPECT(v[i] == i / 256 * 256 + 255 - i % 256);
 }
 
-/// Copies of fewer bytes than they write fill with zeros; of none, they do not look at the source.
+/// A copy that reads fewer bytes than it writes fills the rest with zeros; one that reads none does not access the source.
 __global__ void ragged_copy_kernel(float* y, const float* x) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
   __shared__ __align__(16) float buffer[128];

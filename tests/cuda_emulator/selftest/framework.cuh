@@ -25,7 +25,7 @@
   do {                                                                                                                                \
     const cudaError_t check_result = (call);                                                                                          \
     if (check_result != (error))                                                                                                      \
-      fail(__FILE__, __LINE__, std::string(#call) + ": " + cudaGetErrorName(check_result) + ", expected " + cudaGetErrorName(error)); \
+      fail(__FILE__, __LINE__, std::string(#call) + ": " + cudaGetErrorName(check_result) + "; expected " + cudaGetErrorName(error)); \
   } while (0)
 
 [[noreturn]] inline void fail(const char* file, int line, const std::string& what) {
@@ -62,8 +62,8 @@ inline void synchronize() {
   CHECK(cudaDeviceSynchronize());
 }
 
-/// A test, by its name: sm80_ and sm90_ need that architecture. With `error`, the emulator must report an error of this kind; "|"
-/// separates kinds of which either is right.
+/// A test. Names that start with sm80_ or sm90_ need that architecture. With `error`, the emulator must report an error of this kind; "|"
+/// separates accepted kinds.
 struct Test {
   std::function<void()> run;
   std::string error;

@@ -1,4 +1,4 @@
-// Instructions on single values, against C++.
+// Instructions on single values, compared with C++.
 #include <cmath>
 
 #include "framework.cuh"
@@ -50,7 +50,7 @@ __global__ void apply_kernel(T* d, const T* a, const T* b, const T* c, int n) {
   if (i < n) d[i] = I::on_device(a[i], b[i], c[i]);
 }
 
-/// Every pair of inputs; the third operand runs through the inputs as well.
+/// Tests every pair of inputs; the third operand cycles through the inputs.
 template <class I, class T>
 void check() {
   const std::vector<T> values = inputs<T>();
@@ -71,11 +71,11 @@ void check() {
     if (result[i] != expected)
       fail(__FILE__, __LINE__,
            std::string(I::text()) + " of " + std::to_string(a[i]) + ", " + std::to_string(b[i]) + ", " + std::to_string(c[i]) + " is " +
-               std::to_string(result[i]) + ", expected " + std::to_string(expected));
+               std::to_string(result[i]) + "; expected " + std::to_string(expected));
   }
 }
 
-// An instruction with operands %0 = (%1, %2, %3), and its value in C++.
+// An instruction with result %0 and sources %1, %2, %3, and its value in C++.
 #define INSTRUCTION(name, type, constraint, ptx, ...)                                                 \
   struct name {                                                                                       \
     static const char* text() { return ptx; }                                                         \
@@ -190,7 +190,7 @@ const Add bits("bits", [] {
   check<ShfRightClamp, u32>(), check<Prmt, u32>();
 });
 
-/// A table of lop3 is the function's value for a = 0xf0, b = 0xcc, c = 0xaa.
+/// lop3's table is the function's value for a = 0xf0, b = 0xcc, c = 0xaa.
 template <int kTable>
 __global__ void lop3_kernel(u32* d, const u32* in) {
   asm volatile("lop3.b32 %0, %1, %2, %3, %4;" : "=r"(d[0]) : "r"(in[0]), "r"(in[1]), "r"(in[2]), "n"(kTable));
@@ -238,7 +238,7 @@ const Add comparisons("comparisons", [] {
   check<SetFloat, u32>(), check<Slct, u32>(), check<Selp64, u64>();
 });
 
-// --- floats; a NaN has any bits, so results are made canonical ---
+// --- floats; the bits of a NaN vary, so results are made canonical ---
 
 u32 canonical(float f) { return f != f ? 0x7fc00000u : bits_of(f); }
 u64 canonical(double d) { return d != d ? 0x7ff8000000000000ull : bits_of(d); }
@@ -248,7 +248,7 @@ float flushed(float f) { return std::fpclassify(f) == FP_SUBNORMAL ? std::copysi
 float least(float a, float b) { return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? a : b) : std::min(a, b); }
 float most(float a, float b) { return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? b : a) : std::max(a, b); }
 float clamped(float f) { return f > 0.0f ? std::min(f, 1.0f) : 0.0f; }
-/// The largest float that is not above the exact value: the rounding of .rm.
+/// The largest float not above the exact value: .rm rounding.
 float downward(double exact) {
   const auto f = static_cast<float>(exact);
   return static_cast<double>(f) > exact ? std::nextafter(f, -INFINITY) : f;

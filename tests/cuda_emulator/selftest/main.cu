@@ -1,4 +1,4 @@
-// `selftest NAME` runs one test, `selftest` lists all with the errors to expect.
+// `selftest NAME` runs one test; `selftest` lists all tests with their expected errors.
 #include "framework.cuh"
 
 int main(int argc, char** argv) {

@@ -6,7 +6,7 @@
 
 namespace {
 
-/// C (16 x 8) = A (16 x 16) B (16 x 8), halves; A by ldmatrix, B (stored k-major) by ldmatrix.trans.
+/// C (16 x 8) = A (16 x 16) B (16 x 8) in half precision. A is loaded by ldmatrix, B (stored k-major) by ldmatrix.trans.
 template <class H>
 __global__ void half_kernel(float* c, const H* a, const H* b) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
@@ -106,7 +106,7 @@ int product(int depth, int m, int n, A a, B b) {
   return sum;
 }
 
-/// A (16 x 32) and B (32 x 8) of signed bytes, B column by column.
+/// A (16 x 32) and B (32 x 8) of signed bytes; B is column-major.
 __global__ void bytes_kernel(int* c, const unsigned* a, const unsigned* b) {
   const int lane = threadIdx.x, g = lane / 4, t = lane % 4;
   const unsigned ra[4] = {a[g * 8 + t], a[(g + 8) * 8 + t], a[g * 8 + t + 4], a[(g + 8) * 8 + t + 4]};
@@ -129,7 +129,7 @@ const Add s8("sm80_mma_s8", [] {
   for (int i = 0; i < 128; ++i) EXPECT(v[i] == product(32, i / 8, i % 8, a, b) + 1);
 });
 
-/// Halves as accumulators, m16n8k8: A (16 x 8), B (8 x 8).
+/// Half-precision accumulators, m16n8k8: A (16 x 8), B (8 x 8).
 __global__ void half_sum_kernel(__half* c, const __half* a, const __half* b) {
   const int lane = threadIdx.x, g = lane / 4, t = lane % 4;
   const auto pair = [](__half low, __half high) { return __half_as_ushort(low) | static_cast<unsigned>(__half_as_ushort(high)) << 16; };

@@ -1,4 +1,4 @@
-// What is told about kernels that are right: counters, ranges, dumps. options.py runs these tests and reads what they leave.
+// Counters, ranges and dumps of correct kernels. options.py runs these tests and reads their output.
 #include "framework.cuh"
 #if __has_include(<nvtx3/nvToolsExt.h>)
 #include <nvtx3/nvToolsExt.h>
@@ -15,7 +15,7 @@ template <class T, int kStride>
 __global__ void global_kernel(T* y, const T* x) {
   y[threadIdx.x] = x[kStride * threadIdx.x];
 }
-/// Every kPeriod-th thread has the same address.
+/// Every kPeriod-th thread reads the same address.
 template <int kPeriod>
 __global__ void repeated_kernel(float* y, const float* x) {
   y[threadIdx.x] = x[threadIdx.x % kPeriod];

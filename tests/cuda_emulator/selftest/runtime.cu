@@ -1,4 +1,4 @@
-// The runtime around the kernels: streams, events, graphs, devices, memory.
+// The CUDA runtime: streams, events, graphs, devices, memory.
 #include "framework.cuh"
 
 namespace {
@@ -40,7 +40,7 @@ const Add legacy("legacy_stream", [] {
   Stream blocking;
   Buffer<float> y(std::vector<float>(32, 1.0f));
   scale_kernel<<<1, 32, 0, blocking.s>>>(y.p, 2.0f);
-  scale_kernel<<<1, 32>>>(y.p, 3.0f);  // waits for the blocking stream, and it for this
+  scale_kernel<<<1, 32>>>(y.p, 3.0f);  // waits for the blocking stream, which then waits for it
   scale_kernel<<<1, 32, 0, blocking.s>>>(y.p, 5.0f);
   expect_all(y, 30.0f);
 });
@@ -91,12 +91,12 @@ const Add late("late_pinned_copies", [] {
   Buffer<float> y(1);
   *host = 1.0f;
   CHECK(cudaMemcpyAsync(y.p, host, 4, cudaMemcpyDefault, one.s));
-  *host = 2.0f;  // wrong on a GPU too; the copy has not run
+  *host = 2.0f;  // an error on a GPU too: the copy has not run
   CHECK(cudaStreamSynchronize(one.s));
   expect_all(y, 2.0f);
   float pageable = 3.0f;
   CHECK(cudaMemcpyAsync(y.p, &pageable, 4, cudaMemcpyDefault, one.s));
-  pageable = 4.0f;  // allowed: the runtime has made a copy
+  pageable = 4.0f;  // allowed: the runtime has staged the value
   CHECK(cudaStreamSynchronize(one.s));
   expect_all(y, 3.0f);
   CHECK(cudaFreeHost(host));
@@ -140,7 +140,7 @@ const Add graphs("graphs", [] {
   CHECK(cudaStreamWaitEvent(one.s, join.e, 0));
   cudaGraph_t graph;
   CHECK(cudaStreamEndCapture(one.s, &graph));
-  expect_all(x, 1.0f);  // capture runs nothing
+  expect_all(x, 1.0f);  // capturing executes nothing
   const cudaGraphExec_t executable = instantiated(graph);
   for (int i = 0; i < 3; ++i) CHECK(cudaGraphLaunch(executable, three.s));
   CHECK(cudaStreamSynchronize(three.s));
@@ -150,7 +150,7 @@ const Add graphs("graphs", [] {
   CHECK(cudaGraphDestroy(graph));
 });
 
-/// Captures what `body` does in a stream, and expects errors: of the call that is not allowed, and at the end.
+/// Captures `body` in a stream, and expects an error from the disallowed call and another when the capture ends.
 template <class F>
 void expect_invalid(cudaError_t error, F body) {
   Stream s;

@@ -114,7 +114,7 @@ __global__ void diverge_kernel(int* out) {
   together[t] = value;
   __syncthreads();  // all lanes have reconverged
   out[t] = together[t] + __popc(__ballot_sync(~0u, 1));
-  if (t < 5) return;  // threads that have exited do not count at a barrier
+  if (t < 5) return;  // exited threads do not count at a barrier
   __syncthreads();
   out[64 + t] = together[63 - t];
 }
@@ -195,7 +195,7 @@ const Add more_atomics("more_atomics", [] {
   EXPECT((out.get() == std::vector<unsigned>{0, ~0u, 0, 2, 8, 3, 5, 8}));
 });
 
-// --- loads and stores of every width, by way of shared and local memory ---
+// --- loads and stores of every width, through shared and local memory ---
 
 template <class T>
 __global__ void move_kernel(T* y, const T* x) {
