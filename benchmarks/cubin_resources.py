@@ -1,8 +1,7 @@
-"""Registers, shared memory and spills of every kernel in the built ``pyalexnet._cuda``.
+"""Lists registers, shared memory and spills of every kernel in the built ``pyalexnet._cuda``.
 
-Needs no GPU, but cuobjdump: the CUDA toolkit's, or ``pip install nvidia-cuda-cuobjdump``. Fails
-when a kernel keeps anything in local memory on any architecture, and when there is no kernel named
-``tile_gemm…`` to look at.
+Needs no GPU, but cuobjdump: the CUDA toolkit's, or ``pip install nvidia-cuda-cuobjdump``. Fails if
+a kernel uses local memory on any architecture, or if there is no kernel named ``tile_gemm…``.
 
     python benchmarks/cubin_resources.py [a file with cubins in it]
 """
@@ -25,10 +24,10 @@ PACKAGE = "nvidia-cuda-cuobjdump"
 
 @dataclass(frozen=True)
 class Kernel:
-    """What one kernel takes on one architecture: registers a thread, the rest in bytes.
+    """Resources of one kernel on one architecture: registers per thread, the rest in bytes.
 
-    ``stack`` and ``local`` are local memory, where registers spill to; ``shared`` is the static
-    part of a block's shared memory.
+    ``stack`` and ``local`` are local memory, which holds spilled registers; ``shared`` is the
+    static part of a block's shared memory.
     """
 
     name: str
@@ -40,7 +39,7 @@ class Kernel:
 
 
 def parse(text: str) -> list[Kernel]:
-    """The kernels in what ``cuobjdump -res-usage`` prints, under their mangled names."""
+    """Parses the output of ``cuobjdump -res-usage``; names are mangled."""
     kernels = []
     arch = name = ""
     for line in text.splitlines():
@@ -57,7 +56,7 @@ def parse(text: str) -> list[Kernel]:
 
 
 def problems(kernels: list[Kernel]) -> list[str]:
-    """Kernels that spill, a line each; that there is no matrix product is a problem, too."""
+    """Returns a line for each kernel that spills, or one if there is no matrix product."""
     if not any(GEMM in kernel.name for kernel in kernels):
         return [f"there is no kernel named {GEMM}"]
     return [
@@ -68,7 +67,7 @@ def problems(kernels: list[Kernel]) -> list[str]:
 
 
 def find_cuobjdump() -> str:
-    """Cuobjdump on PATH, of the toolkit or of the PyPI package, which leaves it off PATH."""
+    """Finds cuobjdump on PATH, in the toolkit, or in the PyPI package, which is not on PATH."""
     found = shutil.which("cuobjdump") or shutil.which("/usr/local/cuda/bin/cuobjdump")
     if found:
         return found
@@ -83,7 +82,7 @@ def find_cuobjdump() -> str:
 
 
 def find_module() -> Path:
-    """The installed ``pyalexnet._cuda``."""
+    """Finds the installed ``pyalexnet._cuda``."""
     spec = importlib.util.find_spec("pyalexnet._cuda")
     if spec is None or spec.origin is None:
         sys.exit("cubin_resources: error: pyalexnet is installed without pyalexnet._cuda")
@@ -91,7 +90,7 @@ def find_module() -> Path:
 
 
 def readable(kernels: list[Kernel]) -> list[Kernel]:
-    """The kernels under their names in C++, less namespaces, if there is a c++filt to tell them."""
+    """Replaces mangled names by those of C++ without namespaces, if there is a c++filt."""
     if shutil.which("c++filt") is None:
         return kernels
     names = "\n".join(kernel.name for kernel in kernels)
@@ -102,9 +101,9 @@ def readable(kernels: list[Kernel]) -> list[Kernel]:
 
 
 def main() -> None:
-    """Prints the table and exits with 1 if a kernel spills."""
+    """Prints the table; exits with 1 if a kernel spills."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("file", nargs="?", type=Path, help="instead of the installed module")
+    parser.add_argument("file", nargs="?", type=Path, help="default: the installed module")
     file = parser.parse_args().file or find_module()
     command = [find_cuobjdump(), "-res-usage", str(file)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,16 +1,15 @@
-"""Everything to know of a GPU, in one line and at most eight minutes.
+"""Tests and times this package on a GPU, in one command and at most eight minutes.
 
     python benchmarks/gpu_check.py --output gpu
     tests/cuda_emulator/run --arch 80 -- python benchmarks/gpu_check.py --tiny --output emulated
 
-Needs a checkout whose package is installed with CUDA, CuPy and the `test` extra. The folder gets
-facts.json, what the device and its software are; a log of each stage; layers.csv and step.csv,
-timings; and summary.md, what passed. The stages are the tests on the device, kernels under
-compute-sanitizer where it is installed, and the benchmarks, with PyTorch where that is installed. A
-stage that takes more than its share of the time is ended. Exits with 1 if a stage failed or did not
-end.
+Needs a checkout with the package installed with CUDA, CuPy and the `test` extra. Writes to the
+folder: facts.json (the device and its software), a log of each stage, layers.csv and step.csv
+(timings), and summary.md (the stages that passed). The stages are the tests on the device, kernels
+under compute-sanitizer if it is installed, and the benchmarks, with PyTorch if it is installed. A
+stage is killed after its time limit. Exits with 1 if a stage failed or was killed.
 
-`--tiny` runs a few tests and a small net, as an emulated GPU needs.
+`--tiny` runs a few tests and a small net, for an emulated GPU.
 """
 
 from __future__ import annotations
@@ -33,8 +32,9 @@ from typing import Any, NamedTuple
 
 from pyalexnet import device as devices
 from pyalexnet.errors import DeviceError
-from pyalexnet.layers import LRN, Conv, Linear, MaxPool
-from pyalexnet.nets import Net
+from pyalexnet.nn.layers import LRN, Conv, Linear, MaxPool
+from pyalexnet.nn.net import Net
+from pyalexnet.nn.normalization import Normalization
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 470  # for all stages
@@ -43,19 +43,19 @@ PROPERTIES = (
     *("memoryClockRate", "memoryBusWidth", "l2CacheSize", "sharedMemPerBlockOptin"),
 )
 
-#: What `--tiny` times: a layer of each kind.
+#: The net that `--tiny` times.
 TINY = Net(
     "tiny",
     (3, 11, 11),
     (Conv(8, 3, pad=1), LRN(), MaxPool(3, 2), Linear(8), Linear(4, activation="")),
-    scale=1 / 64,
+    Normalization(scale=1 / 64),
 )
-#: Kernels under the sanitizer, which takes tens of times as long as without.
-SANITIZED = ["test_conv.py", "test_ops_lrn.py", "test_ops_softmax.py"]
+#: Tests to run under compute-sanitizer, which is tens of times slower.
+SANITIZED = ["test_conv.py", "test_lrn.py", "test_softmax.py"]
 
 
 class Stage(NamedTuple):
-    """A command, and the seconds that it may take; `why` says why it is left out, where it is."""
+    """A command and its limit in seconds; `why`, if not empty, is the reason to leave it out."""
 
     name: str
     seconds: float
@@ -64,7 +64,7 @@ class Stage(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """How a stage ended: passed, failed, "not in time" or left out, and what it last said."""
+    """A stage's verdict (passed, failed, not in time, left out) and last line of output."""
 
     stage: str
     verdict: str
@@ -73,7 +73,7 @@ class Ending(NamedTuple):
 
 
 def facts(index: int) -> dict[str, Any]:
-    """What the device and its software are."""
+    """Describes the device and its software."""
     cupy: Any = importlib.import_module("cupy")
     runtime = cupy.cuda.runtime
     # An emulated device has no such properties.
@@ -95,27 +95,27 @@ def facts(index: int) -> dict[str, Any]:
 
 
 def _output(*command: str | Path) -> str:
-    """What a command prints; "" where there is none or it fails."""
+    """Returns a command's output; "" if there is no such command or it fails."""
     if shutil.which(command[0]) is None:
         return ""
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def plan(device: str, tiny: bool, output: Path) -> list[Stage]:
-    """The stages, in order of what they tell."""
+    """Returns the stages, the most informative first."""
     python, here, tests = sys.executable, str(ROOT / "benchmarks"), str(ROOT / "tests")
     pytest = [python, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"]
     pytest += ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), "--device", device]
     what, net = [tests], ["--runs", "3"]
     if tiny:
-        what = [f"{tests}/test_ops_add.py", f"{tests}/test_layers.py"]
+        what = [f"{tests}/kernels/test_add.py", f"{tests}/nn/test_layers.py"]
         net = ["--net", f"{output}/tiny.json", "--batch", "4", "--runs", "1", "--no-peer"]
     net += ["--device", device, "--csv"]
     sanitizer = shutil.which("compute-sanitizer") or ""
     why = "" if sanitizer else "compute-sanitizer is not installed"
-    sanitized = [*pytest, "-k", "3x3 or errors", *(f"{tests}/{name}" for name in SANITIZED)]
+    sanitized = [*pytest, "-k", "3x3 or errors", *(f"{tests}/kernels/{name}" for name in SANITIZED)]
     stages = [
-        Stage("info", 30, [python, "-m", "pyalexnet.info"]),
+        Stage("info", 30, [python, "-m", "pyalexnet.commands.info"]),
         Stage("tests", 200, [*pytest, "-m", "not slow", *what]),
         Stage("layers", 80, [python, f"{here}/layers.py", *net, f"{output}/layers.csv"]),
         Stage("step", 50, [python, f"{here}/step.py", *net, f"{output}/step.csv"]),
@@ -129,7 +129,7 @@ def plan(device: str, tiny: bool, output: Path) -> list[Stage]:
 
 
 def run(stage: Stage, output: Path, seconds: float) -> Ending:
-    """Runs a stage for at most `seconds`, its output into a log."""
+    """Runs a stage for at most `seconds` and writes its output to a log."""
     if stage.why:
         return Ending(stage.name, "left out", 0.0, stage.why)
     begin, log = time.monotonic(), output / f"{stage.name.replace(' ', '-')}.log"
@@ -143,7 +143,7 @@ def run(stage: Stage, output: Path, seconds: float) -> Ending:
             stderr=subprocess.STDOUT,
             cwd=output,
             env=environ,
-            start_new_session=True,  # so that its children end with it
+            start_new_session=True,  # to kill its children, too
         )
         try:
             verdict = "passed" if process.wait(seconds) == 0 else "failed"
@@ -156,7 +156,7 @@ def run(stage: Stage, output: Path, seconds: float) -> Ending:
 
 
 def summary(about: dict[str, Any], endings: Sequence[Ending], output: Path) -> str:
-    """The folder's summary.md."""
+    """Returns the text of summary.md."""
     name = about["device"].get("name", "An emulated GPU")
     lines = [f"# {name}: what passed", ""]
     lines += [f"{about['date']}, commit {about['commit'] or 'unknown'}, driver {about['driver']},"]
@@ -181,7 +181,7 @@ def main() -> None:
     """Checks the GPU that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cuda:0", help="cuda:0 (the default), cuda:1, …")
-    parser.add_argument("--output", type=Path, required=True, help="folder for what it finds")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--tiny", action="store_true", help="few tests and a small net")
     args = parser.parse_args()
     try:

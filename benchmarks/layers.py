@@ -1,12 +1,12 @@
-"""Every kernel of a net, layer by layer, against PyTorch where it is installed.
+"""Times every kernel of a net, layer by layer, against PyTorch if it is installed.
 
     python benchmarks/layers.py                       # the paper's net on the CPU, batch 128
-    python benchmarks/layers.py --device cuda:0       # on a GPU, where the peer is cuDNN
+    python benchmarks/layers.py --device cuda:0       # on a GPU, against cuDNN
     python benchmarks/layers.py --net mine.json --no-peer
 
 A row is one kernel at one layer's sizes; ours and PyTorch's take turns in one process. GFLOP/s
-count a multiplication and an addition as two; GB/s count the bytes that must move: every input read
-once, every output written once.
+count a multiplication and an addition as two operations. GB/s count each input read once and each
+output written once.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import alternate
 import numpy as np
 
 from pyalexnet import device as devices
-from pyalexnet import nets, ops
-from pyalexnet.layers import LRN, Conv, Layer, Linear, MaxPool, ReLU, Tanh
-from pyalexnet.nets import Net
+from pyalexnet import ops
+from pyalexnet.nn import zoo
+from pyalexnet.nn.layers import LRN, Conv, Layer, Linear, MaxPool, ReLU, Tanh
+from pyalexnet.nn.net import Net
 
 
 class Row(NamedTuple):
-    """One line of the table: a kernel of a layer, how to run it, and what it costs."""
+    """A kernel of a layer: its name, a call that runs it, and its cost."""
 
     what: str
     run: Callable[[], Any]
@@ -37,7 +38,7 @@ class Row(NamedTuple):
 
 
 class Bench:
-    """The kernels of layers on arrays of their sizes, filled with noise, on one device."""
+    """Runs the kernels of layers on arrays of random numbers, on one device."""
 
     def __init__(self, device: str, batch: int) -> None:
         self.device = devices.get(device)
@@ -112,7 +113,8 @@ class Bench:
     def lrn(self, layer: LRN, shape: tuple[int, ...]) -> Iterator[Row]:
         """Forward and backward."""
         x, dy, y, dx = (self._array(*shape, self.batch) for _ in range(4))
-        how: dict[str, Any] = vars(layer)
+        names = ("size", "k", "alpha", "beta", "groups")
+        how: dict[str, Any] = {name: getattr(layer, name) for name in names}
         yield Row("forward", lambda: ops.lrn_forward(x, out=y, **how), 0.0, 8.0 * x.size)
         yield Row("backward", lambda: ops.lrn_backward(dy, x, out=dx, **how), 0.0, 12.0 * x.size)
 
@@ -120,7 +122,7 @@ class Bench:
         """Forward and backward."""
         x, dx = self._array(*shape, self.batch), self._array(*shape, self.batch)
         how: dict[str, Any] = {"size": layer.size, "stride": layer.stride, "pad": layer.pad}
-        y, argmax = ops.maxpool_forward(x, ceil=layer.ceil, **how)
+        y, argmax = ops.maxpool_forward(x, ceil_mode=layer.ceil_mode, **how)
         size = 4.0 * x.size + 6.0 * y.size
         dy = self._like(y)
         yield Row("forward", lambda: ops.maxpool_forward(x, out=y, argmax=argmax, **how), 0.0, size)
@@ -144,7 +146,7 @@ class Bench:
         return self.device.zeros(array.shape)
 
     def rows(self, layer: Layer, shape: tuple[int, ...]) -> Iterator[Row]:
-        """The kernels of a layer whose input is `shape`; none for a layer that is not timed."""
+        """Yields the kernels of a layer with an input of `shape`; none for other layers."""
         kinds: dict[type, Callable[..., Iterator[Row]]] = {
             Conv: self.conv,
             Linear: self.linear,
@@ -157,7 +159,7 @@ class Bench:
             yield from kinds[type(layer)](layer, shape)
 
     def timed(self, run: Callable[[], Any]) -> Callable[[], None]:
-        """`run`, then waiting until the device has done it."""
+        """Returns a function that calls `run` and then waits for the device."""
 
         def timed() -> None:
             run()
@@ -167,7 +169,7 @@ class Bench:
 
 
 class Result(NamedTuple):
-    """A row as it was measured; what there is nothing to say of is empty."""
+    """A measured row; a value that does not apply is empty."""
 
     layer: str
     kernel: str
@@ -179,14 +181,15 @@ class Result(NamedTuple):
 
 
 def measure(bench: Bench, net: Net, only: str, runs: int, peers: Any) -> Iterator[Result]:
-    """Times the layers whose names begin with `only`; `peers` is `torch_layers` or None."""
+    """Times the layers with names that start with `only`; `peers` is `torch_layers` or None."""
     first = next(name for name, parameters in net.layer_parameters() if parameters)
-    for name, layer, shape in zip(net.names, net.layers, net.shapes(), strict=False):
+    for i, (name, layer) in enumerate(zip(net.names, net.layers, strict=True)):
+        shape = net.input_shapes(i)[0]
         rows = bench.rows(layer, shape) if name.startswith(only) else iter(())
         theirs = None
         for row in rows:
             if (name, row.what) == (first, "data gradient"):
-                continue  # no net needs the gradient of its images
+                continue  # training needs no gradient of the images
             ways = [bench.timed(row.run)]
             if peers:
                 theirs = theirs or peers.ways(layer, shape, bench.batch, bench.device.name)
@@ -206,15 +209,15 @@ def main() -> None:
     """Runs the benchmark that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="host", help="host or cuda:0 (default: host)")
-    parser.add_argument("--net", default="alexnet", help=f"{', '.join(nets.NAMES)} or a .json file")
+    parser.add_argument("--net", default="alexnet", help=f"{', '.join(zoo.NAMES)} or a .json file")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--runs", type=int, default=5, help="counted turns (default: 5)")
-    parser.add_argument("--only", default="", help="layers whose name begins so, as conv or fc6")
+    parser.add_argument("--runs", type=int, default=5, help="timed turns (default: 5)")
+    parser.add_argument("--only", default="", help="layers with names that start so: conv, fc6")
     parser.add_argument("--no-peer", action="store_true", help="without PyTorch")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the rows there, too")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the rows to FILE")
     args = parser.parse_args()
 
-    bench, net = Bench(args.device, args.batch), nets.get(args.net)
+    bench, net = Bench(args.device, args.batch), zoo.get(args.net)
     threads = devices.get("host").lib.threads()
     title = f"{alternate.machine(threads)}; {args.device}"
     peers: Any = None
@@ -230,7 +233,8 @@ def main() -> None:
     print(title)
     print(f"{net.name}, batch {args.batch}, medians of {args.runs} turns")
     line = "{:<8}{:<17}{:>9}{:>9}{:>8}{:>12}{:>7}".format
-    print(line("layer", "kernel", "ms", "GFLOP/s", "GB/s", "PyTorch ms", "ratio"))
+    theirs = ("PyTorch ms", "ratio") if peers else ("", "")
+    print(line("layer", "kernel", "ms", "GFLOP/s", "GB/s", *theirs).rstrip())
     results = []
     for result in measure(bench, net, args.only, args.runs, peers):
         print(line(*result).rstrip(), flush=True)

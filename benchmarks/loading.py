@@ -1,14 +1,14 @@
-"""Images a second that the loader reads: JPEGs decoded, and raw images copied from the page cache.
+"""Loader throughput in images/s: decoding JPEGs, and copying raw images from the page cache.
 
-    python benchmarks/loading.py                    # with as many workers as there are cores
+    python benchmarks/loading.py                    # one worker per core
     python benchmarks/loading.py --workers 1
 
-JPEGs of about ImageNet's size, which the benchmark makes, are decoded, resized to 256 and centred:
-by our loader; by torchvision's ImageFolder under a PyTorch DataLoader (where torchvision is not to
-be had, by a data set that does the same with Pillow); and by Pillow alone in one process. All take
-turns, and workers live on between turns, as they do between epochs.
+Generated JPEGs of about ImageNet's size are decoded, resized to 256 and centre-cropped by this
+package's loader; by torchvision's ImageFolder under a PyTorch DataLoader (without torchvision, by
+an equivalent data set using Pillow); and by Pillow alone in one process. The three alternate, and
+workers persist between runs, as between epochs.
 
-Raw images are read in random order into the slots that the augmentation kernel reads.
+Raw images are read in random order into the buffers that the augmentation kernel reads.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyalexnet import data
-from pyalexnet.data.folder import FolderSplit
-from pyalexnet.data.loader import usable_cores
-from pyalexnet.data.shards import Encoding, open_imagenet
-from pyalexnet.prepare import prepare
+from pyalexnet.cores import count_cores
+from pyalexnet.data.imagenet.prepare import prepare
+from pyalexnet.data.sources.folder import FolderSplit
+from pyalexnet.data.sources.shards import Encoding, open_imagenet
 
 SIZE = 256
 CLASSES = ["a", "b"]
 
 
 def write_jpegs(folder: Path, count: int) -> None:
-    """Photograph-like pictures: random phases, amplitudes that fall as 1/frequency."""
+    """Writes photograph-like images: random phases, amplitudes proportional to 1/frequency."""
     rng = np.random.default_rng(0)
     for number in range(count):
         rows, columns = (375, 500) if number % 4 else (500, 375)
@@ -56,7 +56,7 @@ def write_jpegs(folder: Path, count: int) -> None:
 
 
 def centred(image: Image.Image) -> Image.Image:
-    """What torchvision's Resize(256) and CenterCrop(256) do."""
+    """Resizes and crops as torchvision's Resize(256) and CenterCrop(256) do."""
     width, height = image.size
     short = min(width, height)
     width, height = width * SIZE // short, height * SIZE // short
@@ -66,13 +66,13 @@ def centred(image: Image.Image) -> Image.Image:
 
 
 def decoded(path: Path) -> NDArray[np.uint8]:
-    """An image as Pillow reads it: uint8 (256, 256, 3)."""
+    """Reads an image with Pillow: uint8 (256, 256, 3)."""
     with Image.open(path) as image:
         return np.array(centred(image.convert("RGB")))
 
 
 class Folder:
-    """For PyTorch's DataLoader: what ImageFolder gives, by Pillow alone."""
+    """A substitute for ImageFolder that uses Pillow only, for PyTorch's DataLoader."""
 
     def __init__(self, paths: list[Path]) -> None:
         self._paths = paths
@@ -87,7 +87,7 @@ class Folder:
 
 
 def ours(loader: data.Loader) -> Callable[[], None]:
-    """A function that runs through an epoch, another one each time."""
+    """Returns a function that reads the next epoch."""
 
     def epochs() -> Iterator[int]:
         number = 0
@@ -104,15 +104,15 @@ def ours(loader: data.Loader) -> Callable[[], None]:
 
 
 def torchs(folder: Path, paths: list[Path], batch: int, workers: int) -> tuple[str, Any]:
-    """What it is called, and a function that runs through an epoch."""
+    """Returns the name of PyTorch's loader and a function that reads an epoch with it."""
     try:
         import torch
     except ImportError:
         return "PyTorch's DataLoader: not available", None
     try:
         from torchvision import datasets, transforms
-    except Exception as error:  # one that does not fit the torch installed fails in several ways
-        print(f"torchvision: not available ({error}); its ImageFolder is replaced by Pillow alone")
+    except Exception as error:  # a mismatch with the installed torch raises many types
+        print(f"torchvision: not available ({error}); using Pillow instead of ImageFolder")
         dataset: Any = Folder(paths)
         name = "DataLoader over Pillow"
     else:
@@ -130,7 +130,7 @@ def torchs(folder: Path, paths: list[Path], batch: int, workers: int) -> tuple[s
 
 
 def measure_jpegs(folder: Path, args: argparse.Namespace) -> None:
-    """Prints the table of decoding."""
+    """Measures decoding and prints a table."""
     write_jpegs(folder, args.jpegs)
     paths = sorted(folder.glob("*/*.jpg"))
     size = sum(path.stat().st_size for path in paths) / len(paths)
@@ -154,13 +154,13 @@ def measure_jpegs(folder: Path, args: argparse.Namespace) -> None:
         seconds, _ = alternate.medians([run for _, _, run in ways], args.runs)
     for (name, workers, _), taken in zip(ways, seconds, strict=True):
         speed = len(paths) / taken
-        each = speed / min(workers, usable_cores())
+        each = speed / min(workers, count_cores())
         ratio = taken / seconds[0]
-        print(f"  {name:<26}{speed:8.0f} images/s {each:8.0f} a core   ours/this {ratio:6.2f}")
+        print(f"  {name:<26}{speed:8.0f} images/s {each:8.0f} per core   ours/this {ratio:6.2f}")
 
 
 def measure_raw(folder: Path, prepared: Path, args: argparse.Namespace) -> None:
-    """Prints the table of reading what pyalexnet-prepare makes of the JPEGs, raw."""
+    """Measures reading the same images from raw shards and prints a table."""
     encoding = Encoding("raw", SIZE, 90)
     prepare(folder, folder, prepared, encoding=encoding, progress=False)
     split = open_imagenet(prepared).train
@@ -182,14 +182,14 @@ def measure_raw(folder: Path, prepared: Path, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Runs the benchmark that the command line asks for."""
+    """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="(default: all cores)")
+    parser.add_argument("--workers", type=int, default=count_cores(), help="(default: all cores)")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--jpegs", type=int, default=512, help="how many (default: 512)")
-    parser.add_argument("--raw", type=int, default=4000, help="raw images a turn (default: 4000)")
-    parser.add_argument("--runs", type=int, default=7, help="counted turns (default: 7)")
-    parser.add_argument("--folder", help="where to put them for the time (default: the system's)")
+    parser.add_argument("--jpegs", type=int, default=512, help="number of JPEGs (default: 512)")
+    parser.add_argument("--raw", type=int, default=4000, help="raw images per run (default: 4000)")
+    parser.add_argument("--runs", type=int, default=7, help="timed runs (default: 7)")
+    parser.add_argument("--folder", help="for temporary files (default: the system's)")
     args = parser.parse_args()
     print(f"{alternate.machine(args.workers)}; Pillow {PIL.__version__}; medians of {args.runs}")
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:

@@ -1,18 +1,18 @@
-"""ImageNet rehearsed: from archives to a ten-view error, with time and memory of every stage.
+"""Time and memory of the whole ImageNet pipeline, from archives to a ten-view error.
 
     python benchmarks/rehearsal.py                      # 10,000 and 100,000 images
     python benchmarks/rehearsal.py --images 20000       # 2,000 and 20,000
 
-A drawn ILSVRC2012 in its exact form, of 1000 classes, goes through the commands that a user types,
-each a process: with a tenth of the images first, then with all, so that memory that grows with the
-data set shows. Its images are small, so that making them does not take longer than all else.
+A synthetic ILSVRC2012 with 1000 classes and the exact file layout is processed with the user's
+commands, each in its own process: first with a tenth of the images, then with all, to expose memory
+that grows with the data set. The images are small, so that generating them does not dominate.
 
-Rates for the real one are then measured on images of ImageNet's size: preparing them, decoding what
-was prepared, and the training step of the paper's net, each alone on the machine. How long ImageNet
-takes follows from these.
+Then three rates are measured at ImageNet's image sizes: preparing, decoding the prepared images,
+and the training step of the paper's net, each alone on the machine. The time for ImageNet is
+extrapolated from these.
 
-Memory is the sum over a command's processes, shared pages counted once (PSS), looked at five times
-a second; Linux only. Needs SciPy, for the devkit.
+Memory is the sum over a command's processes with shared pages counted once (PSS), sampled five
+times a second; Linux only. Needs SciPy, for the devkit.
 """
 
 from __future__ import annotations
@@ -33,26 +33,28 @@ import loading
 import PIL
 import step
 
-from pyalexnet import data, nets
-from pyalexnet.data.loader import usable_cores
-from pyalexnet.data.shards import open_imagenet
-from pyalexnet.layers import LRN, Conv, Dropout, Linear, MaxPool
+from pyalexnet import data
+from pyalexnet.cores import count_cores
+from pyalexnet.data.sources.shards import open_imagenet
 from pyalexnet.model import Model
-from pyalexnet.nets import Net
+from pyalexnet.nn import zoo
+from pyalexnet.nn.layers import LRN, Conv, Dropout, Linear, MaxPool
+from pyalexnet.nn.net import Net
+from pyalexnet.nn.normalization import Normalization
 
 CLASSES = 1000
-SOURCE, STORED, CROP = (72, 96), 64, 56  # pixels a side: of the sources, prepared, the net's
-SHARD = 512  # images, so that a tenth of them fills more than one
+SOURCE, STORED, CROP = (72, 96), 64, 56  # sides in pixels: source images, prepared images, crops
+SHARD = 512  # images per shard: a tenth of all images fills several
 
 IMAGENET, EPOCHS = 1_281_167, 90
-H100_FLOOR = 15_100  # images/s of the paper's net's step, batch 128, fp32: README, by arithmetic
-REAL = 512  # photograph-like JPEGs, each under this many names:
-NAMES = 8
+H100_FLOOR = 15_100  # images/s training the paper's net, batch 128, fp32, by arithmetic (README)
+REAL = 512  # number of photograph-like JPEGs
+NAMES = 8  # hard links to each
 
 NET = Net(
     "rehearsal",
     input=(3, CROP, CROP),
-    scale=1 / 64,
+    normalization=Normalization(scale=1 / 64),
     layers=(
         Conv(24, 5, stride=2, pad=2),
         LRN(k=1.0, groups=2),
@@ -68,32 +70,32 @@ NET = Net(
 
 
 class Stage(NamedTuple):
-    """A command that has run."""
+    """A finished command."""
 
     name: str
     images: int
     seconds: float
-    memory: float  #: bytes at the peak
+    memory: float  #: peak in bytes
     printed: str
 
 
 def pss(session: int) -> int:
-    """Bytes in memory of the processes of a session, shared ones divided among those that share."""
+    """Returns the proportional set size of a session's processes, in bytes."""
     total = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            # After the name: state, parent, group, session.
+            # Fields after the name: state, parent, group, session.
             if int((process / "stat").read_text().rpartition(")")[2].split()[3]) != session:
                 continue
             lines = (process / "smaps_rollup").read_text().splitlines()
-        except OSError:  # it has ended
+        except OSError:  # the process ended
             continue
         total += sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total
 
 
 def run(name: str, images: int, command: Sequence[object], folder: Path) -> Stage:
-    """Run a command in a session of its own, and watch its memory; what it prints ends in a log."""
+    """Runs a command in its own session, sampling its memory; its output is logged to a file."""
     log, peak, start = folder / "log", 0, time.perf_counter()
     with log.open("w") as file:
         running = subprocess.Popen(
@@ -122,29 +124,29 @@ def run(name: str, images: int, command: Sequence[object], folder: Path) -> Stag
 
 
 def command(name: str, *words: object) -> list[object]:
-    """One of the package's commands, of this checkout or installation."""
-    code = f"import sys; from pyalexnet import cli; sys.exit(cli.{name}())"
+    """Returns the command line of one of the package's commands."""
+    code = f"import sys; from pyalexnet.commands import {name}; sys.exit({name}.main())"
     return [sys.executable, "-c", code, *words]
 
 
 def counts(images: int) -> tuple[int, int]:
-    """How many training and validation images a class has."""
+    """Returns the numbers of training and validation images per class."""
     each = images // CLASSES
     val = max(1, each // 10)
     return each - val, val
 
 
 def make(folder: Path, images: int) -> None:
-    """Write the archives."""
+    """Writes the archives."""
     sys.path.append(str(Path(__file__).parents[1] / "tests"))
-    from imagenet_files import write_imagenet  # type: ignore[import-not-found]
+    from helpers.imagenet_files import write_imagenet  # type: ignore[import-not-found]
 
     train, val = counts(images)
     write_imagenet(folder, classes=CLASSES, train=train, val=val, size=SOURCE)
 
 
 def rehearse(folder: Path, images: int, workers: int) -> list[Stage]:
-    """Go the whole road with so many images."""
+    """Runs the whole pipeline with the given number of images."""
     folder.mkdir()
     print(f"{images:,} images", file=sys.stderr, flush=True)
     (folder / "net.json").write_text(NET.to_json())
@@ -165,25 +167,23 @@ def rehearse(folder: Path, images: int, workers: int) -> list[Stage]:
     stage("verify, jpeg", images, command("prepare", "--output=jpeg", "--verify"))
     for form in ("jpeg", "raw"):
         what = ["--net=net.json", f"--data=imagenet:{form}", f"--output=run-{form}"]
-        how = [
-            "--epochs=1",
-            "--rate=0.02",
-            "--devices=host",
-            f"--workers={workers}",
-            "--no-magnitudes",
-        ]
-        stage(f"train an epoch, {form}", train, command("train", *what, *how))
+        how = ["--epochs=1", "--lr=0.02", "--devices=host", f"--workers={workers}"]
+        how.append("--no-weight-stats")
+        stage(f"train one epoch, {form}", train, command("train", *what, *how))
     for views, of in (("centre", "one view"), ("ten", "ten views")):
         what = ["run-jpeg/last.safetensors", f"--views={views}", "--devices=host"]
         files = ["--predictions=val.csv", "--submission=val.txt"]
         words = command("evaluate", *what, *files, f"--workers={workers}")
-        stage(f"evaluate by {of}, jpeg", val, words)
+        stage(f"evaluate, {of}, jpeg", val, words)
     return stages
 
 
 def report(tenth: list[Stage], whole: list[Stage]) -> None:
-    """Print the table of the stages."""
-    print("| Stage | images | time | images/s | peak memory | with a tenth of the images | ratio |")
+    """Prints the table of the stages."""
+    print(
+        "| Stage | images | time | images/s | peak memory "
+        "| peak with a tenth of the images | ratio |"
+    )
     print("|---|---|---|---|---|---|---|")
     for small, large in zip(tenth, whole, strict=True):
         print(
@@ -197,7 +197,7 @@ def report(tenth: list[Stage], whole: list[Stage]) -> None:
 
 
 def real_rates(folder: Path, workers: int) -> tuple[float, float, float]:
-    """Images/s prepared, decoded from what was prepared, and trained, at ImageNet's sizes."""
+    """Measures images/s of preparing, decoding and training at ImageNet's image sizes."""
     source, val = folder / "photographs", folder / "val"
     loading.write_jpegs(source, REAL)
     for path in sorted(source.glob("*/*.jpg")):
@@ -215,56 +215,59 @@ def real_rates(folder: Path, workers: int) -> tuple[float, float, float]:
     split = open_imagenet(folder / "real").train
     with data.Loader(split, 128, seed=0, workers=workers) as loader:
         [decoding], _ = alternate.medians([loading.ours(loader)], 3)
-    [training], _ = alternate.medians([step.steps(Model(nets.alexnet(), "host", 128), 128)], 3)
+    [training], _ = alternate.medians([step.steps(Model(zoo.alexnet(), "host", 128), 128)], 3)
     return count / prepared.seconds, count / decoding, 128 / training
 
 
 def forecast(prepared: float, decoded: float, trained: float, cores: int) -> None:
-    """Print what ImageNet would take."""
+    """Prints the extrapolated time for ImageNet."""
     images = IMAGENET * EPOCHS
     each = decoded / cores
     print(
-        f"At ImageNet's sizes ({REAL} drawn JPEGs of 500×375, each {NAMES} times): prepared "
-        f"{prepared:,.0f} images/s; the prepared JPEGs of 256×256 decoded {decoded:,.0f} images/s, "
-        f"{each:,.0f} a core; the paper's net trained {trained:.1f} images/s."
+        f"At ImageNet's sizes ({REAL} synthetic JPEGs of 500×375, each {NAMES} times): preparing "
+        f"{prepared:,.0f} images/s; decoding prepared JPEGs of 256×256 {decoded:,.0f} images/s, "
+        f"{each:,.0f} per core; training the paper's net {trained:.1f} images/s."
     )
     days = [images / rate / 86400 for rate in (trained, decoded)]
     print(
         f"{IMAGENET:,} images × {EPOCHS} epochs, without validation, at these rates: "
         f"{days[0]:.1f} days of steps and, on the same cores, {days[1]:.1f} days of decoding (none "
-        f"with raw shards), {sum(days):.1f} days in all; "
-        f"{'the steps' if days[0] > days[1] else 'decoding'} bound it. Preparing takes "
+        f"with raw shards), {sum(days):.1f} days in total; the bottleneck is "
+        f"{'the steps' if days[0] > days[1] else 'decoding'}. Preparing takes "
         f"{IMAGENET / prepared / 60:.0f} minutes."
     )
     print(
-        f"By arithmetic; not run on a GPU: at an H100's floor for fp32, {H100_FLOOR:,} images/s, "
+        f"By arithmetic; not run on a GPU: at an H100's fp32 limit, {H100_FLOOR:,} images/s, "
         f"{images / H100_FLOOR / 3600:.1f} hours; keeping it busy takes {H100_FLOOR / each:.0f} "
-        f"such cores decoding JPEGs, or raw shards read at {H100_FLOOR * 256 * 256 * 3 / 1e9:.2f} "
-        f"GB/s."
+        f"such cores decoding JPEGs, or reading raw shards at "
+        f"{H100_FLOOR * 256 * 256 * 3 / 1e9:.2f} GB/s."
     )
 
 
 def check_space(folder: Path, images: int) -> None:
-    """Exit unless there is room for images, archives and shards of both runs."""
-    each = STORED * STORED * 3 + 3 * SOURCE[1] ** 2 // 2  # raw; three JPEGs, generously
+    """Exits unless images, archives and shards of both runs fit on the disk."""
+    each = STORED * STORED * 3 + 3 * SOURCE[1] ** 2 // 2  # raw, and an upper bound of three JPEGs
     needed = 11 * images * each // 10 + REAL * 2**19
     free = shutil.disk_usage(folder).free
     if free < needed:
-        sys.exit(f"{folder}: {free / 1e9:.1f} GB free; expected {needed / 1e9:.1f} GB (--folder)")
+        sys.exit(
+            f"{folder}: free space is {free / 1e9:.1f} GB; expected {needed / 1e9:.1f} GB "
+            f"(see --folder)"
+        )
 
 
 def main() -> None:
-    """Runs the benchmark that the command line asks for."""
+    """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=100_000, help="(default: 100,000)")
-    parser.add_argument("--workers", type=int, default=usable_cores(), help="(default: all cores)")
-    parser.add_argument("--folder", help="where to put them for the time (default: the system's)")
+    parser.add_argument("--workers", type=int, default=count_cores(), help="(default: all cores)")
+    parser.add_argument("--folder", help="for temporary files (default: the system's)")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.make:
         return make(args.make, args.images)
     if args.images % (10 * CLASSES) or args.images < 20 * CLASSES:
-        parser.error(f"images is {args.images}; expected a multiple of 10,000 from 20,000 on")
+        parser.error(f"images is {args.images}; expected a multiple of 10,000, at least 20,000")
     print(f"{alternate.machine(args.workers)}; Pillow {PIL.__version__}")
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
@@ -273,7 +276,7 @@ def main() -> None:
         whole = rehearse(folder / "whole", args.images, args.workers)
         report(tenth, whole)
         rates = real_rates(folder, args.workers)
-    forecast(*rates, min(args.workers, usable_cores()))
+    forecast(*rates, min(args.workers, count_cores()))
 
 
 if __name__ == "__main__":

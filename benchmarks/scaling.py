@@ -24,10 +24,10 @@ import alternate
 import numpy as np
 
 from pyalexnet import device as devices
-from pyalexnet import nets
 from pyalexnet.model import Model
-from pyalexnet.optim import SGD
-from pyalexnet.replicas import join
+from pyalexnet.nn import zoo
+from pyalexnet.nn.optim import SGD
+from pyalexnet.parallel.communicator import join
 
 
 class Way(NamedTuple):
@@ -48,13 +48,13 @@ class Way(NamedTuple):
 def work(args: argparse.Namespace) -> None:
     """Is one process of a job; the first prints what it has measured."""
     with join() as job:
-        names = args.devices if job.size == 1 else job.devices(args.devices)
+        names = args.devices if job.size == 1 else job.local_devices(args.devices)
         device = devices.get(names)
         if device.name == "host":
             device.lib.set_threads(args.threads)
         first, last = (r * args.batch // job.size for r in (job.rank, job.rank + 1))
-        model = Model(nets.alexnet(), device, last - first)
-        sums, sgd = job.gradient_sum(model), SGD(model)
+        model = Model(zoo.alexnet(), device, last - first)
+        sums, sgd = job.gradient_sum(model.parts), SGD(model)
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (last - first, 224, 224, 3), np.uint8)
         labels = rng.integers(0, 1000, last - first, np.int32)
@@ -62,9 +62,9 @@ def work(args: argparse.Namespace) -> None:
         seconds, waits = [], []
         for step in range(1 + args.runs):
             device.synchronize()
-            job.largest(0)  # all begin at once
+            job.allreduce_max(0)  # all begin at once
             begin = time.perf_counter()
-            model.train_step(
+            model.forward_backward(
                 images,
                 labels,
                 crops,
@@ -79,7 +79,7 @@ def work(args: argparse.Namespace) -> None:
             summed = time.perf_counter()
             sgd.step()
             device.synchronize()
-            job.largest(0)
+            job.allreduce_max(0)
             seconds.append(time.perf_counter() - begin)
             waits.append(summed - computed)
         if job.rank == 0:

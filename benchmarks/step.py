@@ -1,12 +1,12 @@
-"""A training step against PyTorch, where it is installed: images/s, their ratio, and peak memory.
+"""Times a training step against PyTorch, if it is installed: images/s, ratio and peak memory.
 
     python benchmarks/step.py                    # the paper's net on the CPU, batch 128
-    python benchmarks/step.py --device cuda:0    # on a GPU, where the peer is cuDNN
-    python benchmarks/step.py --net mine.json    # another net, without a peer
+    python benchmarks/step.py --device cuda:0    # on a GPU, against cuDNN
+    python benchmarks/step.py --net mine.json    # another net, without PyTorch
 
 Both do the same work on the same batch: forward with dropout, loss, backward, SGD with momentum and
 weight decay. Ours starts from uint8 images, PyTorch's from floats. They take turns in one process;
-then each runs alone in a process of its own for its peak memory.
+then each runs in a process of its own to measure its peak memory.
 """
 
 from __future__ import annotations
@@ -23,22 +23,24 @@ import alternate
 import numpy as np
 
 from pyalexnet import device as devices
-from pyalexnet import nets
 from pyalexnet.model import Model
-from pyalexnet.nets import Net
-from pyalexnet.optim import SGD
+from pyalexnet.nn import zoo
+from pyalexnet.nn.net import Net
+from pyalexnet.nn.optim import SGD
 
 
 def step_flop(net: Net) -> float:
-    """What a training step of one image costs: thrice its forward pass, but that the first layer
-    with parameters needs no data gradient."""
-    macs = [layer.macs(shape) for layer, shape in zip(net.layers, net.shapes(), strict=False)]
+    """Counts the operations of a training step of one image.
+
+    They are three times those of the forward pass, less the first layer's data gradient.
+    """
+    macs = [layer.macs(*net.input_shapes(i)) for i, layer in enumerate(net.layers)]
     return 2.0 * (3 * sum(macs) - next(filter(None, macs)))
 
 
-def steps(model: Model, batch: int) -> Callable[[], None]:
-    """A function that runs one training step of a model of this package."""
-    optimizer = SGD(model)
+def steps(model: Model, batch: int, optimizer: SGD | None = None) -> Callable[[], None]:
+    """Returns a function that runs one training step of this package."""
+    optimizer = optimizer or SGD(model)
     rng = np.random.default_rng(0)
     channels, rows, columns = model.net.input
     images = rng.integers(0, 256, (batch, rows, columns, channels), np.uint8)
@@ -48,7 +50,7 @@ def steps(model: Model, batch: int) -> Callable[[], None]:
 
     def run() -> None:
         nonlocal step
-        model.train_step(images, labels, crops, seed=0, step=step)
+        model.forward_backward(images, labels, crops, seed=0, step=step)
         optimizer.step()
         model.synchronize()
         step += 1
@@ -57,7 +59,7 @@ def steps(model: Model, batch: int) -> Callable[[], None]:
 
 
 def torch_step(device: str, batch: int, channels_last: bool) -> Callable[[], None]:
-    """A function that runs one step with PyTorch."""
+    """Returns a function that runs one training step of PyTorch."""
     import torch
     import torch_alexnet
 
@@ -85,7 +87,7 @@ def torch_step(device: str, batch: int, channels_last: bool) -> Callable[[], Non
 
 
 def peak_memory(way: str, args: argparse.Namespace) -> float:
-    """GB that a fresh process of this script needs for two steps of one way."""
+    """Returns the peak memory, in GB, of a new process that runs two steps of one library."""
     command = [sys.executable, __file__, "--alone", way, "--device", args.device]
     command += ["--net", args.net, "--batch", str(args.batch)]
     command += ["--channels-last"] * args.channels_last
@@ -93,9 +95,9 @@ def peak_memory(way: str, args: argparse.Namespace) -> float:
 
 
 def run_alone(args: argparse.Namespace) -> None:
-    """Prints this process's peak memory in GB after two steps of the way that --alone names."""
+    """Runs two steps of the library that --alone names and prints the peak memory in GB."""
     if args.alone == "ours":
-        run = steps(Model(nets.get(args.net), args.device, args.batch), args.batch)
+        run = steps(Model(zoo.get(args.net), args.device, args.batch), args.batch)
     else:
         run = torch_step(args.device, args.batch, args.channels_last)
     for _ in range(2):
@@ -112,22 +114,24 @@ def main() -> None:
     """Runs the benchmark that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="host", help="host or cuda:0 (default: host)")
-    parser.add_argument("--net", default="alexnet", help=f"{', '.join(nets.NAMES)} or a .json file")
+    parser.add_argument("--net", default="alexnet", help=f"{', '.join(zoo.NAMES)} or a .json file")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--runs", type=int, default=5, help="counted turns (default: 5)")
+    parser.add_argument("--runs", type=int, default=5, help="timed turns (default: 5)")
     parser.add_argument("--no-peer", action="store_true", help="without PyTorch")
-    parser.add_argument("--channels-last", action="store_true", help="PyTorch's other layout")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the results there, too")
+    parser.add_argument(
+        "--channels-last", action="store_true", help="PyTorch in channels-last layout"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the results to FILE")
     parser.add_argument("--alone", choices=("ours", "torch"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.alone:
         return run_alone(args)
 
-    net = nets.get(args.net)
+    net = zoo.get(args.net)
     threads = devices.get("host").lib.threads()
     title = f"{alternate.machine(threads)}; {args.device}"
     ways = {"pyalexnet": steps(Model(net, args.device, args.batch), args.batch)}
-    peer = args.net == "alexnet" and not args.no_peer  # PyTorch has been told of this net alone
+    peer = args.net == "alexnet" and not args.no_peer  # torch_alexnet.py has no other net
     if peer and importlib.util.find_spec("torch") is not None:
         import torch
 

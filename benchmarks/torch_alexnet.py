@@ -1,4 +1,4 @@
-"""The paper's net in PyTorch, layer by layer the same arithmetic: the peer of the benchmarks."""
+"""The paper's net in PyTorch, with the same arithmetic layer by layer, for the benchmarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 class TowerLRN(nn.Module):
-    """Local response normalisation within each of `groups` groups; the paper's, by default."""
+    """Local response normalisation within each of `groups` groups; defaults are the paper's."""
 
     def __init__(
         self,

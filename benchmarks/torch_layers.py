@@ -1,7 +1,7 @@
-"""What each kernel of a layer is in PyTorch: the peers of `layers.py`.
+"""PyTorch's counterparts of the kernels that `layers.py` times.
 
-Every function gives ways to run kernels, by the names that `layers.py` has for them, on tensors of
-the layer's sizes filled with noise.
+Each function returns calls that run a layer's kernels on random tensors, under the names that
+`layers.py` uses.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch_alexnet
 from torch.nn import functional
 
-from pyalexnet.layers import LRN, Conv, Layer, Linear, MaxPool, ReLU, Tanh
+from pyalexnet.nn.layers import LRN, Conv, Layer, Linear, MaxPool, ReLU, Tanh
 
 Ways = dict[str, Callable[[], Any]]
 
@@ -28,7 +28,7 @@ def conv(layer: Conv, shape: tuple[int, ...], batch: int, where: str) -> Ways:
     """Forward with bias and activation, and both gradients."""
     (c, h, w), (k, p, q) = shape, layer.output_shape(shape)
     x, stride, pad = torch.randn(batch, c, h, w, device=where), layer.stride, layer.pad
-    # Where the last window hangs over the border, PyTorch must be given the border.
+    # PyTorch needs an explicit border where the last window reaches over it.
     over = [(n - 1) * stride + layer.size - size - 2 * pad for n, size in ((q, w), (p, h))]
     x = functional.pad(x, (0, max(0, over[0]), 0, max(0, over[1])))
     weight = torch.randn(k, c // layer.groups, layer.size, layer.size, device=where)
@@ -74,7 +74,7 @@ def pool(layer: MaxPool, shape: tuple[int, ...], batch: int, where: str) -> Ways
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         size, stride = layer.size, layer.stride
-        return functional.max_pool2d(x, size, stride, padding=layer.pad, ceil_mode=layer.ceil)
+        return functional.max_pool2d(x, size, stride, padding=layer.pad, ceil_mode=layer.ceil_mode)
 
     return _with_autograd(forward, shape, batch, where)
 
@@ -91,7 +91,7 @@ def _with_autograd(
     batch: int,
     where: str,
 ) -> Ways:
-    """Forward, and autograd's backward of a forward pass that is not counted."""
+    """Forward, and autograd's backward of a forward pass that is not timed."""
     x = torch.randn(batch, *shape, device=where, requires_grad=True)
     y = forward(x)
     dy = torch.randn_like(y)
@@ -112,12 +112,12 @@ _KINDS: dict[type[Layer], Callable[..., Ways]] = {
 
 
 def ways(layer: Layer, shape: tuple[int, ...], batch: int, device: str) -> Ways:
-    """PyTorch's kernels of a layer whose input is `shape`, on "host" or "cuda:<index>"."""
+    """PyTorch's kernels of a layer with an input of `shape`, on "host" or "cuda:<index>"."""
     return _KINDS[type(layer)](layer, shape, batch, "cpu" if device == "host" else device)
 
 
 def timed(way: Callable[[], Any], device: str) -> Callable[[], None]:
-    """`way`, then waiting until the device has done it."""
+    """Returns a function that calls `way` and then waits for the device."""
 
     def run() -> None:
         way()

@@ -1,51 +1,48 @@
-"""What each GPU sends in a training step of the paper's net, by way of dividing the work: a table.
+"""Prints a table of the bytes that each GPU sends in a training step, by way of splitting the work.
 
     python benchmarks/traffic.py
 
-Arithmetic, not a measurement; docs/parallel.md has the formulas and this output.
+The numbers are computed, not measured; docs/parallel.md has the formulas and this output.
 """
 
 from __future__ import annotations
 
 import math
 
-from pyalexnet import nets
-from pyalexnet.layers import Linear
+from pyalexnet.nn import zoo
+from pyalexnet.nn.layers import Linear
 
 BYTES = 4  # float32
 GPUS = (2, 8, 64, 1024)
-GROUP = 8  # GPUs that divide the fully connected layers among them, in the last column
+GROUP = 8  # GPUs that share the fully connected layers, in the last column
 
 
 def sizes() -> tuple[int, int, int]:
-    """Parameters of convolutional and of fully connected layers; floats that cross for an image.
+    """Counts parameters of convolutional and fully connected layers, and floats sent per image.
 
-    Those are the inputs of the fully connected layers on the way forward, their gradients on the
-    way back, and the logits.
+    The latter are the inputs of the fully connected layers, their gradients, and the logits.
     """
-    net = nets.alexnet()
+    net = zoo.alexnet()
     conv = full = crossing = 0
-    for layer, shape, (_, parameters) in zip(
-        net.layers, net.shapes(), net.layer_parameters(), strict=False
-    ):
+    for i, (_, parameters) in enumerate(net.layer_parameters()):
         count = sum(parameter.size for parameter in parameters.values())
-        if isinstance(layer, Linear):
+        if isinstance(net.layers[i], Linear):
             full += count
-            crossing += 2 * math.prod(shape)
+            crossing += 2 * math.prod(net.input_shapes(i)[0])
         else:
             conv += count
     return conv, full, crossing + net.classes
 
 
 def ring(gpus: int, parameters: float) -> float:
-    """Bytes that each of so many GPUs sends to sum gradients in a ring."""
+    """Returns the bytes that each GPU sends to sum gradients in a ring."""
     return 2 * (gpus - 1) / gpus * BYTES * parameters
 
 
 def weird(gpus: int, batch: float, group: int) -> float:
-    """Bytes of "one weird trick": groups of GPUs divide the fully connected layers.
+    """Returns the bytes of "one weird trick": a group of GPUs shares the fully connected layers.
 
-    `batch` images are the whole job's; a group exchanges the activations of its share.
+    `batch` is the whole job's; a group exchanges the activations of its share.
     """
     conv, full, crossing = sizes()
     groups = gpus // group
@@ -58,11 +55,11 @@ def main() -> None:
     conv, full, crossing = sizes()
     print(
         f"{conv:,} parameters in convolutional layers, {full:,} in fully connected ones; "
-        f"{crossing:,} numbers cross for an image.\n"
+        f"{crossing:,} floats are sent per image.\n"
         f"The trick sends less than plain data parallel up to "
         f"{2 * full / crossing:,.0f} images in the whole batch.\n"
     )
-    print(f"| GPUs | images a step | data parallel | one weird trick | in groups of {GROUP} |")
+    print(f"| GPUs | images per step | data parallel | one weird trick | in groups of {GROUP} |")
     print("|---:|---:|---:|---:|---:|")
     for gpus in GPUS:
         for batch in sorted({1024, 128 * gpus}):

@@ -1,6 +1,6 @@
-"""What a user can get wrong.
+"""Errors that users cause.
 
-Commands print these errors in one line and exit with status 2; anything else is a bug and shows its
+Commands print them in one line and exit with status 2. Any other exception is a bug and shows its
 traceback.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """A mistake outside this program; says what the thing was and what was expected."""
+    """A user's mistake; the message says what was given and what was expected."""
 
 
 class DataError(UserError):

@@ -1,366 +1,336 @@
-"""A net at work: the forward and backward pass over one device, or two with a tower each.
+"""A net with its weights on one device, or on two with a tower each.
 
-Data flows one way: uint8 images (B, H, W, C) → augment → layers → loss → gradients; the optimiser
-then changes the towers' weights by their gradients.
+Data flows one way: uint8 images (N, H, W, C) → normalised crops → layers → loss → gradients. An
+optimiser then updates the weights by their gradients.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pyalexnet import device as devices
-from pyalexnet import nets, ops
-from pyalexnet.device import Array, Device, Shape
-from pyalexnet.errors import CheckpointError, DataError, DeviceError
-from pyalexnet.layers import Exchange, Parameter, Pass
-from pyalexnet.nets import Net
-from pyalexnet.towers import Arena, Tower, connect
+from pyalexnet.data.augmentation import centre_crops
+from pyalexnet.device import Array, Device
+from pyalexnet.errors import DataError, DeviceError, UserError
+from pyalexnet.nn.arena import Floats, Tensors
+from pyalexnet.nn.device_net import DeviceNet
+from pyalexnet.nn.layers import LossBuffers, Parameter, StepContext
+from pyalexnet.nn.net import Net
+from pyalexnet.nn.optim import SGD
+from pyalexnet.nn.summary import layer_table
+from pyalexnet.parallel import exchange, split
 
-Floats = npt.NDArray[np.float32]
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int32]
+Crops = npt.NDArray[np.int32]
 
 _INIT_STREAM = 0x696E6974 << 32  # keeps these random numbers apart from others of the same seed
 
 
-class Totals(NamedTuple):
-    """What a model has counted since the last `Model.take_totals`."""
+class Metrics(NamedTuple):
+    """Means over the images that count."""
 
-    loss: float  #: mean of the images' losses; not a number when there were no images
-    top1: float  #: share of images whose label was not the most probable class, 0..1
-    top5: float  #: share of images whose label was not among the min(5, classes) most probable
+    loss: float  #: NaN when there were no images
+    top1_error: float  #: share of images, 0..1, whose label was not the most probable class
+    top5_error: float  #: share of images, 0..1, whose label was not among the five most probable
     images: int  #: images with a label, which are those that count
 
 
+class Totals(NamedTuple):
+    """Sums over the images that count, which can be added up over batches and processes."""
+
+    loss: float = 0.0
+    top1: float = 0.0  #: images whose label was the most probable class
+    top5: float = 0.0  #: images whose label was among the min(5, classes) most probable
+    images: float = 0.0
+
+    def metrics(self) -> Metrics:
+        """The means."""
+        n = self.images
+        if not n:
+            return Metrics(float("nan"), float("nan"), float("nan"), 0)
+        return Metrics(self.loss / n, (n - self.top1) / n, (n - self.top5) / n, int(n))
+
+
 class Model:
-    """A net with its weights on one device or two, and the buffers to train it.
+    """A net with its weights and the buffers to train it.
 
-    On two devices the net is split in two towers as in the paper (see `nets.towers`), which takes
-    the same steps as the whole net but for the order of some sums. Whatever the number of devices,
-    parameters go in and out as those of the whole net.
+    On two devices the net is split in two towers as in the paper (see `parallel.split`), which
+    takes the same steps as the whole net but for the order of some sums. Weights go in and out as
+    those of the whole net, whatever the number of devices.
 
-    Images and labels are the host's; `images` are uint8 (B, H, W, C), B at most `batch`, `labels`
-    int32 (B), -1 for an image that shall not count, `crops` int32 (B, 3): first row and column, and
-    1 to mirror. Smaller batches are padded with images that count nowhere.
+    All arrays that go in and out are NumPy's:
+
+    - images: uint8 (N, H, W, C), at most `batch_size` but in `predict`;
+    - labels: int32 (N,), -1 for an image that does not count;
+    - crops: int32 (N, 3), the first row and column, and 1 to mirror; by default, the centre.
 
     Attributes
     ----------
-    net, batch : as given
-    towers : list of Tower
-        The net itself, or its two towers.
+    net, batch_size : as given
+    parts : list of DeviceNet
+        The net, or its two towers.
     """
 
     def __init__(
-        self, net: Net, device: str | Device | Sequence[Device], batch: int, seed: int = 0
+        self,
+        net: Net,
+        device: str | Device | Sequence[Device] = "auto",
+        batch_size: int = 128,
+        seed: int = 0,
     ) -> None:
-        """Allocates everything; weights begin as `Net.parameters` says, decided by `seed`.
+        """Allocates everything and draws the initial weights.
 
-        `device` is one device, or two, which may be the same one twice; "host,host".
+        Parameters
+        ----------
+        net : Net
+        device : str, Device or sequence of Device
+            "host", "cuda:0", "auto" (a GPU if one can be used); two of a kind, which may be the
+            same one, for a tower each: "cuda:0,cuda:1", "host,host".
+        batch_size : int
+            Images at most in a step.
+        seed : int
+            Of the initial weights.
 
         Raises
         ------
         DeviceError
-            There is no such device, or more than two are named.
+            A device cannot be used, or more than two are named.
         NetError
             The net cannot be split over two devices.
         """
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; expected at least 1")
         if isinstance(device, str):
-            device = [devices.get(name) for name in device.split(",")]
+            device = devices.open(device)
         found = [device] if isinstance(device, Device) else list(device)
-        if len(found) > 2:
+        if not 1 <= len(found) <= 2:
             raise DeviceError(f"{len(found)} devices; expected one, or two for the two towers")
         if len({device.images_multiple for device in found}) > 1:
             raise DeviceError(
-                f"devices {found[0].name} and {found[1].name}: expected two of one kind"
+                f"devices are {found[0].name} and {found[1].name}; expected two of one kind"
             )
-        self.net, self.batch = net, batch
-        parts = (net,) if len(found) == 1 else nets.towers(net)
-        self.towers = [
-            Tower(part, at, batch, number)
-            for number, (part, at) in enumerate(zip(parts, found, strict=True))
-        ]
+        self.net, self.batch_size = net, batch_size
+        nets = (net,) if len(found) == 1 else split.towers(net)
+        self.parts = [DeviceNet(part, at, batch_size) for part, at in zip(nets, found, strict=True)]
         if len(found) == 2:
-            connect(*self.towers)
-        self._scatter(
-            lambda tower: tower.weights,
-            (
-                (name, _initial(parameter, seed, index))
-                for index, (name, parameter) in enumerate(net.parameters().items())
-            ),
+            exchange.connect(*self.parts)
+        parameters = net.parameters()
+        shapes = {name: parameter.shape for name, parameter in parameters.items()}
+        self._gradients = Tensors(shapes, [(part.device, part.gradients) for part in self.parts])
+        buffers = {name: buffer.shape for name, buffer in net.buffers().items()}
+        self._state = Tensors(
+            shapes | buffers,
+            [(part.device, {**part.weights, **part.buffers}) for part in self.parts],
         )
-        at, images = self.towers[0].device, self.towers[0].images
-        self._mean_shape: Shape | None = None
-        self._labels = at.zeros((images,), np.int32)
-        self._logits = self.towers[0].slots[-1].y
-        self._loss = ops.Loss(
-            probabilities=at.empty((net.classes, images)),
-            dlogits=self.towers[0].slots[-1].dy,
-            losses=at.empty((images,)),
-            ranks=at.empty((images,), np.int32),
+        self._state.fill(
+            (name, _initial(parameter, seed, index))
+            for index, (name, parameter) in enumerate(parameters.items())
         )
-        self._totals = at.zeros((4,), np.float64)
 
     @property
     def device_name(self) -> str:
-        """The devices' names, as `Model` takes them."""
-        return ",".join(tower.device.name for tower in self.towers)
+        """The devices' names, as the constructor takes them."""
+        return ",".join(part.device.name for part in self.parts)
 
     def synchronize(self) -> None:
-        """Waits until all queued work has been done."""
-        for tower in self.towers:
-            tower.device.synchronize()
+        """Waits until all queued work is done."""
+        for part in self.parts:
+            part.device.synchronize()
 
-    def set_mean(self, mean: Floats) -> None:
-        """Sets the mean (H, W, C) of stored images, which is subtracted; at first it is zero."""
-        self._mean_shape = mean.shape
-        for tower in self.towers:
-            tower.set_mean(np.asarray(mean, np.float32))
+    @property
+    def mean_image(self) -> Floats | None:
+        """The training set's mean image (H, W, C), if it has been set."""
+        return self.parts[0].input.mean_image
 
-    def train_step(
+    def set_mean_image(self, mean: Floats) -> None:
+        """Sets the training set's mean image (H, W, C), which `Net.normalization` may subtract.
+
+        Until then it is zero.
+        """
+        for part in self.parts:
+            part.input.set_mean_image(np.asarray(mean, np.float32))
+
+    def forward_backward(
         self,
-        images: npt.NDArray[np.uint8],
-        labels: npt.NDArray[np.int32],
-        crops: npt.NDArray[np.int32],
+        images: Images,
+        labels: Labels,
+        crops: Crops | None = None,
         *,
-        seed: int,
-        step: int,
+        seed: int = 0,
+        step: int = 0,
         first_image: int = 0,
         global_batch: int | None = None,
         shifts: Floats | None = None,
         ready: Callable[[int, str], None] | None = None,
     ) -> None:
-        """Computes `gradients` of the mean loss over `global_batch` images, by default these B.
+        """Computes the gradients of the mean loss and adds the batch to the metrics.
 
-        `seed`, `step` and `first_image`, the first image's place in the global batch, decide what
-        dropout drops. `shifts` (B, C), where given, are added to the images' colours. Adds the
-        batch to the totals. `ready` is called with a tower's place in `towers` and a layer's name
-        when the layer's backward pass has been queued there, the last layer first.
+        Parameters
+        ----------
+        images, labels, crops
+            As the class says.
+        seed, step, first_image : int
+            Decide what dropout drops; `first_image` is the place of the first image in the global
+            batch.
+        global_batch : int, optional
+            Images of the global batch, over which the loss is averaged; by default, those here.
+        shifts : float32 (N, C), optional
+            Are added to the images' colours.
+        ready : callable, optional
+            Called with a place in `parts` and a layer's name when the layer's backward pass has
+            been queued there, the last layer first.
+
+        Raises
+        ------
+        DataError
+            Images or labels do not fit the net.
         """
-        run = Pass(training=True, seed=seed, step=step, first_image=first_image)
-        self._forward(images, crops, run, shifts)
-        scale = 1 / (global_batch or len(images))
-        self._compare(labels, len(images), scale, self._loss, self._totals)
-        for layer in reversed(range(len(self.towers[0].slots))):
-            for number, tower in enumerate(self.towers):
-                if layer < len(tower.slots):
-                    tower.backward(layer, run)
+        context = StepContext(True, len(images), seed, step, first_image)
+        self._forward(images, crops, context, shifts)
+        loss = self._loss(images, labels)
+        self.net.loss.forward_backward(loss, 1 / (global_batch or len(images)))
+        for layer in reversed(range(len(self.parts[0].layers))):
+            for number, part in enumerate(self.parts):
+                if layer < len(part.layers):
+                    part.backward(layer, context)
                     if ready is not None:
-                        ready(number, tower.net.names[layer])
+                        ready(number, part.net.names[layer])
 
-    def eval_step(
-        self,
-        images: npt.NDArray[np.uint8],
-        labels: npt.NDArray[np.int32],
-        crops: npt.NDArray[np.int32],
-    ) -> None:
-        """Adds a batch to the totals, the net being in its test mode."""
-        self._forward(images, crops, Pass(training=False))
-        out = self._loss._replace(probabilities=None, dlogits=None)
-        self._compare(labels, len(images), 1.0, out, self._totals)
+    def evaluate(self, images: Images, labels: Labels, crops: Crops | None = None) -> None:
+        """Adds a batch to the metrics, the net in test mode; errors as `forward_backward`."""
+        self._forward(images, crops, StepContext(False, len(images)))
+        self.net.loss.forward(self._loss(images, labels))
 
-    def probabilities(self, images: npt.NDArray[np.uint8], crops: npt.NDArray[np.int32]) -> Floats:
-        """The classes' probabilities (B, classes), the net being in its test mode."""
-        self._forward(images, crops, Pass(training=False))
-        labels = np.full(len(images), -1, np.int32)
-        self._compare(labels, len(images), 1.0, self._loss._replace(dlogits=None), None)
-        assert self._loss.probabilities is not None
-        return self._by_image(self._loss.probabilities, len(images))
-
-    def logits(self, images: npt.NDArray[np.uint8], crops: npt.NDArray[np.int32]) -> Floats:
-        """The last layer's outputs (B, classes), the net being in its test mode."""
-        self._forward(images, crops, Pass(training=False))
-        return self._by_image(self._logits, len(images))
-
-    def take_totals(self) -> Totals:
-        """What the steps since the last call have added up to."""
-        loss, first, among, images = self.raw_totals().tolist()
-        self.set_raw_totals(np.zeros(4))
-        if not images:
-            return Totals(float("nan"), float("nan"), float("nan"), 0)
-        return Totals(
-            loss / images, (images - first) / images, (images - among) / images, int(images)
+    def predict(self, images: Images, crops: Crops | None = None) -> Floats:
+        """Probabilities (N, classes) of any number of images, the net in test mode."""
+        size = self.batch_size
+        if len(images) <= size:
+            return self._predict(images, crops)
+        starts = range(0, len(images), size)
+        return np.concatenate(
+            [
+                self._predict(images[i : i + size], None if crops is None else crops[i : i + size])
+                for i in starts
+            ]
         )
 
-    def raw_totals(self) -> npt.NDArray[np.float64]:
-        """Sums (4) of losses, images right at once, right among five, and images."""
-        return self.towers[0].device.download(self._totals)
+    def _predict(self, images: Images, crops: Crops | None) -> Floats:
+        self._forward(images, crops, StepContext(False, len(images)))
+        loss = self._loss_buffers
+        return _by_image(loss, self.net.loss.probabilities(loss), len(images))
 
-    def set_raw_totals(self, totals: npt.NDArray[np.float64]) -> None:
-        """Sets what `raw_totals` has returned, to go on counting from there."""
-        self.towers[0].device.copy_in(self._totals, totals)
+    def logits(self, images: Images, crops: Crops | None = None) -> Floats:
+        """Outputs of the last layer (N, classes), the net in test mode."""
+        self._forward(images, crops, StepContext(False, len(images)))
+        return _by_image(self._loss_buffers, self._loss_buffers.logits, len(images))
+
+    def pop_metrics(self) -> Metrics:
+        """Metrics of the batches since the last call, which are then forgotten."""
+        metrics = self.totals().metrics()
+        self.set_totals(Totals())
+        return metrics
+
+    def totals(self) -> Totals:
+        """The sums that `pop_metrics` divides."""
+        loss = self._loss_buffers
+        return Totals(*loss.device.download(loss.totals).tolist())
+
+    def set_totals(self, totals: Totals) -> None:
+        """Sets the sums, such as those of a checkpoint."""
+        loss = self._loss_buffers
+        loss.device.copy_in(loss.totals, np.array(totals, np.float64))
 
     def state(self) -> dict[str, Floats]:
-        """A copy of all weights: filters (C/G, R, S, K), fully connected (in, out), biases (K)."""
-        return self._gather(lambda tower: tower.weights)
+        """A copy of all weights and the layers' buffers.
+
+        Filters are (C/G, R, S, K), fully connected weights (in, out), biases (K,).
+        """
+        return self._state.state()
 
     def load_state(self, state: Mapping[str, npt.NDArray[np.floating]]) -> None:
-        """Sets all weights.
+        """Sets what `state` has returned.
 
         Raises
         ------
         CheckpointError
-            A tensor is missing, has another shape, or is none of this net's; nothing has changed.
+            A tensor is missing, has another shape, or is unknown; nothing has changed.
         """
-        self._check_state(state)
-        self._scatter(lambda tower: tower.weights, state.items())
+        self._state.load(state, f"net {self.net.name}")
 
-    def gradients_state(self) -> dict[str, Floats]:
+    def gradients(self) -> dict[str, Floats]:
         """A copy of all gradients, named and shaped as the weights."""
-        return self._gather(lambda tower: tower.gradients)
+        return self._gradients.state()
 
-    def momenta_state(self) -> dict[str, Floats]:
-        """A copy of all momenta, named and shaped as the weights."""
-        return self._gather(lambda tower: tower.momenta)
+    def checksums(self) -> list[int]:
+        """CRC-32 of the weights on each device."""
+        return [zlib.crc32(part.device.download(part.weights.flat).data) for part in self.parts]
 
-    def load_momenta(self, state: Mapping[str, npt.NDArray[np.floating]]) -> None:
-        """Sets all momenta; errors as `load_state`."""
-        self._check_state(state)
-        self._scatter(lambda tower: tower.momenta, state.items())
+    def summary(self, optimiser: SGD | None = None) -> str:
+        """A table of the layers on each device, see `nn.summary`; memory includes the optimiser."""
+        head = f"{self.net.name} on {self.device_name}, up to {self.batch_size} images at once"
+        table = layer_table(
+            self.parts, (lambda part: 0) if optimiser is None else optimiser.state_bytes
+        )
+        return f"{head}\n{table}"
 
-    def magnitudes(self) -> dict[str, tuple[float, float]]:
-        """For each parameter: mean |w| and mean |Δw|, of its weights and of their last change."""
-        weights, changes = self.state(), self.momenta_state()
-        return {name: (_mean_abs(weights[name]), _mean_abs(changes[name])) for name in weights}
+    @property
+    def _loss_buffers(self) -> LossBuffers:
+        loss = self.parts[0].loss
+        assert loss is not None  # tower 0 has the logits
+        return loss
 
-    def take_traffic(self) -> dict[str, int]:
-        """Bytes that have crossed between the towers since the last call, by the exchange's name.
-
-        Those of both directions, forward and backward.
-        """
-        traffic: dict[str, int] = {}
-        for tower in self.towers:
-            for name, layer, slot in zip(
-                tower.net.names, tower.net.layers, tower.slots, strict=True
-            ):
-                if isinstance(layer, Exchange):
-                    traffic[name] = traffic.get(name, 0) + slot.moved
-                    slot.moved = 0
-        return traffic
-
-    def summary(self) -> str:
-        """A table of the layers on each device: shapes, parameters, cost and memory.
-
-        MFLOP are those of an image's forward pass, a multiplication and an addition being two. MB
-        are the activations that a layer keeps for the backward pass of `batch` images.
-        """
-        images = self.towers[0].images
-        rows = [f"{self.net.name} on {self.device_name}, up to {self.batch} images at once"]
-        line = "{:<12}{:>14}{:>14}{:>12}{:>10}".format
-        for tower in self.towers:
-            net, shapes, kept = tower.net, tower.net.shapes(), tower.activation_bytes()
-            if len(self.towers) > 1:
-                rows += ["", f"{net.name}, on {tower.device.name}"]
-            rows.append(line("layer", "output", "parameters", "MFLOP", "MB"))
-            at_input = math.prod(shapes[0]) * images * 4
-            rows.append(line("input", _by(shapes[0]), "", "", f"{at_input / 1e6:,.1f}"))
-            counts, macs = [], []
-            for i, (name, parameters) in enumerate(net.layer_parameters()):
-                counts.append(sum(parameter.size for parameter in parameters.values()))
-                macs.append(net.layers[i].macs(shapes[i]))
-                rows.append(line(name, _by(shapes[i + 1]), *_counts(counts[-1], macs[-1], kept[i])))
-            total = at_input + sum(kept)
-            rows.append(line("total", "", *_counts(sum(counts), sum(macs), total)))
-            rows.append(f"weights, gradients and momenta: {tower.parameter_bytes() / 1e6:,.1f} MB")
-        return "\n".join(row.rstrip() for row in rows)
+    def _loss(self, images: Images, labels: Labels) -> LossBuffers:
+        """The loss's buffers with these labels."""
+        classes, name = self.net.classes, self.net.name
+        if len(labels) != len(images):
+            raise ValueError(f"labels: {len(labels)} for {len(images)} images")
+        if labels.min() < -1 or labels.max() >= classes:
+            raise DataError(
+                f"labels are from {labels.min()} to {labels.max()}; net {name} expected 0 to "
+                f"{classes - 1}, or -1 for none"
+            )
+        self._loss_buffers.set_labels(labels)
+        return self._loss_buffers
 
     def _forward(
         self,
-        images: npt.NDArray[np.uint8],
-        crops: npt.NDArray[np.int32],
-        run: Pass,
+        images: Images,
+        crops: Crops | None,
+        context: StepContext,
         shifts: Floats | None = None,
     ) -> None:
         count, stored = len(images), images.shape[1:]
         if images.dtype != np.uint8 or images.ndim != 4:
-            raise ValueError(f"images: {images.dtype} {images.shape}, expected uint8 (B, H, W, C)")
-        if not 0 < count <= self.batch:
-            raise ValueError(f"images: {count}, expected 1 to the model's batch, {self.batch}")
+            raise ValueError(f"images: {images.dtype} {images.shape}, expected uint8 (N, H, W, C)")
+        if not 0 < count <= self.batch_size:
+            raise ValueError(f"images: {count}, expected 1 to the batch size, {self.batch_size}")
         if stored[2] != self.net.input[0]:
             raise DataError(
-                f"the images have {stored[2]} channels, "
-                f"net {self.net.name} reads {self.net.input[0]}"
+                f"images have {stored[2]} channels; net {self.net.name} expected "
+                f"{self.net.input[0]}"
             )
-        if self._mean_shape not in (None, stored):
-            raise DataError(f"the mean image is {self._mean_shape}, the images are {stored}")
-        for tower in self.towers:
-            tower.load(images, crops, shifts)
-        # Layer by layer, so that what an exchange fetches has been queued on the other device.
-        for layer in range(len(self.towers[0].slots)):
-            for tower in self.towers:
-                tower.forward(layer, run)
+        if crops is None:
+            crops = centre_crops(count, stored[:2], self.net.input[1:])
+        for part in self.parts:
+            part.input.load(images, crops, shifts)
+        # Layer by layer, so that what an exchange copies has been queued on the other device.
+        for layer in range(len(self.parts[0].layers)):
+            for part in self.parts:
+                part.forward(layer, context)
 
-    def _compare(
-        self,
-        labels: npt.NDArray[np.int32],
-        count: int,
-        scale: float,
-        out: ops.Loss,
-        totals: Array | None,
-    ) -> None:
-        """The loss of the logits that `_forward` has left, against `labels`."""
-        classes = self.net.classes
-        if len(labels) != count:
-            raise ValueError(f"labels: {len(labels)} for {count} images")
-        if labels.min() < -1 or labels.max() >= classes:
-            raise DataError(
-                f"labels from {labels.min()} to {labels.max()}, net {self.net.name} has {classes} "
-                f"classes: expected 0 to {classes - 1}, or -1 for none"
-            )
-        padded = np.full(self._labels.shape, -1, np.int32)
-        padded[: len(labels)] = labels
-        self.towers[0].device.copy_in(self._labels, padded)
-        ops.softmax_cross_entropy(
-            self._logits, self._labels, k=min(5, classes), scale=scale, totals=totals, out=out
-        )
 
-    def _by_image(self, array: Array, count: int) -> Floats:
-        return np.ascontiguousarray(self.towers[0].device.download(array)[:, :count].T)
-
-    def _gather(self, arena_of: Callable[[Tower], Arena]) -> dict[str, Floats]:
-        """The whole net's tensors, from the towers' parts, which share the last axis."""
-        whole = {}
-        for name in self.net.parameters():
-            arenas = [arena_of(tower) for tower in self.towers]
-            parts = [
-                tower.device.download(arena[name])
-                for tower, arena in zip(self.towers, arenas, strict=True)
-                if name in arena.names
-            ]
-            whole[name] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-        return whole
-
-    def _scatter(
-        self,
-        arena_of: Callable[[Tower], Arena],
-        tensors: Iterable[tuple[str, npt.NDArray[np.floating]]],
-    ) -> None:
-        """Gives each tower its part of the whole net's tensors."""
-        for name, tensor in tensors:
-            owners = [tower for tower in self.towers if name in arena_of(tower).names]
-            parts = np.split(tensor, len(owners), axis=-1)
-            for tower, part in zip(owners, parts, strict=True):
-                tower.device.copy_in(arena_of(tower)[name], part)
-
-    def _check_state(self, state: Mapping[str, npt.NDArray[np.floating]]) -> None:
-        parameters = self.net.parameters()
-        for name, parameter in parameters.items():
-            if name not in state:
-                raise CheckpointError(f"tensor {name} is missing; net {self.net.name} needs it")
-            if state[name].shape != parameter.shape:
-                raise CheckpointError(
-                    f"tensor {name} is {state[name].shape}, net {self.net.name} needs "
-                    f"{parameter.shape}"
-                )
-        unknown = sorted(set(state) - set(parameters))
-        if unknown:
-            raise CheckpointError(f"tensor {unknown[0]}: net {self.net.name} has no such tensor")
+def _by_image(loss: LossBuffers, array: Array, count: int) -> Floats:
+    return np.ascontiguousarray(loss.device.download(array)[:, :count].T)
 
 
 def _initial(parameter: Parameter, seed: int, index: int) -> Floats:
-    """A parameter's first values, decided by `seed` and its place among the net's parameters."""
+    """Initial values of a parameter, decided by `seed` and its place among the net's parameters."""
     if not parameter.std:
         return np.full(parameter.shape, parameter.constant, np.float32)
     key = np.array([seed % 2**64, _INIT_STREAM + index], np.uint64)
@@ -370,19 +340,3 @@ def _initial(parameter: Parameter, seed: int, index: int) -> Floats:
     values *= np.float32(parameter.std)
     values += np.float32(parameter.constant)
     return values
-
-
-def _mean_abs(values: Floats) -> float:
-    return float(np.abs(values).mean(dtype=np.float64))
-
-
-def _by(shape: Shape) -> str:
-    return "×".join(map(str, shape))
-
-
-def _counts(parameters: int, macs: int, kept: int) -> tuple[str, str, str]:
-    return (
-        f"{parameters:,}" if parameters else "",
-        f"{2 * macs / 1e6:,.1f}" if macs else "",
-        f"{kept / 1e6:,.1f}",
-    )

@@ -21,18 +21,18 @@ from pyalexnet import device as devices
 from pyalexnet.device import Array, Device, Shape
 
 
-def output_size(size: int, window: int, stride: int, pad: int = 0, ceil: bool = False) -> int:
+def output_size(size: int, window: int, stride: int, pad: int = 0, ceil_mode: bool = False) -> int:
     """Rows (or columns) of the output of a convolution or pooling over `size` rows.
 
-    Floor sizes take windows that fit: 1 + floor((size + 2 pad - window) / stride). `ceil` is the
-    rule of the paper's code, whose last window may hang over the border: 224 rows under 11-row
-    filters at stride 4 give 55. Below 1 when not one window fits. Raises ValueError for a stride
+    By default, windows that fit: 1 + floor((size + 2 pad - window) / stride). With `ceil_mode`, as
+    in the paper's code, the last window may reach over the border: 224 rows under 11-row filters at
+    stride 4 give 55. The result is below 1 when not one window fits. Raises ValueError for a stride
     below 1.
     """
     if stride < 1:
-        raise ValueError(f"stride is {stride}; it must be at least 1")
+        raise ValueError(f"stride is {stride}; expected at least 1")
     span = size + 2 * pad - window
-    return 1 + (-(-span // stride) if ceil else span // stride)
+    return 1 + (-(-span // stride) if ceil_mode else span // stride)
 
 
 def conv_forward(
@@ -44,7 +44,7 @@ def conv_forward(
     pad: int = 0,
     groups: int = 1,
     activation: str = "",
-    ceil: bool = False,
+    ceil_mode: bool = False,
     out: Array | None = None,
 ) -> Array:
     """Convolution, bias and activation: x (C, H, W, N), w (C/G, R, S, K), b (K) -> (K, P, Q, N).
@@ -55,8 +55,8 @@ def conv_forward(
     at = devices.of(x)
     if out is None:
         _, height, width, images = x.shape
-        rows = output_size(height, w.shape[1], stride, pad, ceil)
-        columns = output_size(width, w.shape[2], stride, pad, ceil)
+        rows = output_size(height, w.shape[1], stride, pad, ceil_mode)
+        columns = output_size(width, w.shape[2], stride, pad, ceil_mode)
         out = at.empty((w.shape[3], rows, columns, images))
     at.kernels.conv_forward(
         out, x, w, b, stride=stride, pad=pad, groups=groups, activation=activation
@@ -237,7 +237,7 @@ def maxpool_forward(
     size: int,
     stride: int,
     pad: int = 0,
-    ceil: bool = False,
+    ceil_mode: bool = False,
     out: Array | None = None,
     argmax: Array | None = None,
 ) -> tuple[Array, Array]:
@@ -249,8 +249,8 @@ def maxpool_forward(
     at = devices.of(x)
     if out is None:
         channels, height, width, images = x.shape
-        rows = output_size(height, size, stride, pad, ceil)
-        out = at.empty((channels, rows, output_size(width, size, stride, pad, ceil), images))
+        rows = output_size(height, size, stride, pad, ceil_mode)
+        out = at.empty((channels, rows, output_size(width, size, stride, pad, ceil_mode), images))
     if argmax is None:
         argmax = at.empty(out.shape, np.uint16)
     at.kernels.maxpool_forward(out, argmax, x, size=size, stride=stride, pad=pad)

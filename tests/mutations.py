@@ -1,12 +1,12 @@
-"""Breaks the code on purpose, one place at a time, and says whether the tests notice.
+"""Breaks the code on purpose, one place at a time, and reports whether the tests fail.
 
     python tests/mutations.py              # all; about ten minutes
     python tests/mutations.py -k barrier   # those whose name has this word
     python tests/mutations.py --list
 
-Works on a copy of the checkout, whose host module it builds there: needs what CONTRIBUTING's set-up
-installs. Exits with 1 when a mutation survives that is not known to be equivalent, and when one no
-longer finds its place in the code: mend the table then.
+Builds the host module in a copy of the checkout, which needs the packages of CONTRIBUTING.md's
+set-up. Exits with 1 if a mutation survives that is not known to be equivalent, or if its text is no
+longer in the code: then correct the table.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ HANGS = 60
 
 
 class Mutation(NamedTuple):
-    """One change: the first `old` in `file` becomes `new`, and `tests` should notice.
+    """One change: the first `old` in `file` becomes `new`, and `tests` should fail.
 
-    `equivalent` says why none can, where none can.
+    `equivalent`, if not empty, is the reason why no test can.
     """
 
     name: str
@@ -41,14 +41,15 @@ class Mutation(NamedTuple):
     equivalent: str = ""
 
 
-CONV, POOL, LRN = "tests/test_conv.py", "tests/test_ops_pool.py", "tests/test_ops_lrn.py"
+CONV, POOL = "tests/kernels/test_conv.py", "tests/kernels/test_pool.py"
+LRN, SPLIT = "tests/kernels/test_lrn.py", "tests/parallel/test_split.py"
 MUTATIONS = [
     Mutation(
         "SGD: sign of the gradient",
         "csrc/ops/sgd.cu",
         "fma(-rate, simt::load<W>(gradients",
         "fma(rate, simt::load<W>(gradients",
-        "tests/test_ops_sgd.py",
+        "tests/kernels/test_sgd.py",
     ),
     Mutation(
         "max pool backward: first column window one too early",
@@ -84,7 +85,7 @@ MUTATIONS = [
         "csrc/ops/augment.cu",
         "row.mirrored ? w - 1 : 0",
         "row.mirrored ? w : 0",
-        "tests/test_ops_augment.py",
+        "tests/kernels/test_augment.py",
     ),
     Mutation(
         "epilogue: bias of the first group",
@@ -105,7 +106,7 @@ MUTATIONS = [
         "csrc/ops/softmax.cu",
         "__syncthreads();\n  return simt::load<W>(values[0]",
         "return simt::load<W>(values[0]",
-        "tests/test_ops_softmax.py",
+        "tests/kernels/test_softmax.py",
     ),
     Mutation(
         "bias gradient: no barrier between filters",
@@ -117,8 +118,8 @@ MUTATIONS = [
     Mutation(
         "GEMM on a GPU: no barrier a k tile",
         "csrc/gemm/staging_gpu.cuh",
-        "__syncthreads();  // this k tile is complete",
-        "// this k tile is complete",
+        "__syncthreads();  // this k tile is complete; no thread reads the previous one",
+        "// every thread's part of this k tile is there",
         CONV,
     ),
     Mutation(
@@ -139,7 +140,7 @@ MUTATIONS = [
         "GEMM on a CPU: no barrier before the buffer is filled",
         "csrc/gemm/staging_cpu.cuh",
         "__syncthreads();  // the row states are complete; no thread reads",
-        "// the row states are complete; no thread reads",
+        "// the row states are complete, and nobody reads",
         CONV,
     ),
     Mutation(
@@ -151,40 +152,87 @@ MUTATIONS = [
     ),
     Mutation(
         "optimiser: biases decay",
-        "pyalexnet/layers.py",
-        '"bias": Parameter(shape[-1:], constant=layer.bias, decayed=False)',
-        '"bias": Parameter(shape[-1:], constant=layer.bias)',
-        "tests/test_optim.py tests/test_model_torch.py tests/test_layers.py",
+        "pyalexnet/nn/layers/base.py",
+        "is_bias=True, decays=False",
+        "is_bias=True",
+        "tests/nn/test_optim.py tests/nn/test_layers.py",
     ),
     Mutation(
         "towers: each takes the other's part",
-        "pyalexnet/layers.py",
+        "pyalexnet/parallel/exchange.py",
         "return whole[tower * size : (tower + 1) * size]",
         "return whole[(1 - tower) * size : (2 - tower) * size]",
-        "tests/test_towers.py",
+        SPLIT,
     ),
     Mutation(
         "towers: the second has the first one's dropout",
-        "pyalexnet/layers.py",
-        "first_feature=slot.tower * math.prod(values.shape[:-1])",
-        "first_feature=0",
-        "tests/test_towers.py",
+        "pyalexnet/parallel/split.py",
+        "return self.tower * math.prod(values.shape[:-1])",
+        "return 0",
+        SPLIT,
     ),
     Mutation(
-        "schedule: stalls one epoch late",
-        "pyalexnet/optim.py",
-        "self.stalled == self.patience",
-        "self.stalled > self.patience",
-        "tests/test_optim.py tests/test_train.py",
+        "towers: a layer that names its input reads past the exchange",
+        "pyalexnet/parallel/split.py",
+        "dataclasses.replace(layer, inputs=()) for layer in net.layers",
+        "layer for layer in net.layers",
+        f"{SPLIT} -k chain",
     ),
     Mutation(
         "towers: copies wait for a convolution's weight gradient",
-        "pyalexnet/layers.py",
-        '        slot.after_dx()\n        ops.bias_backward(dy, out=slot.gradients["bias"])\n'
-        "        ops.conv_backward_weights",
-        '        ops.bias_backward(dy, out=slot.gradients["bias"])\n'
-        "        ops.conv_backward_weights",
-        "tests/test_device.py",
+        "pyalexnet/parallel/exchange.py",
+        "buffers.dy_ready = buffers.device.record_event()",
+        "buffers.dy_ready = None",
+        "tests/device/test_device.py",
+    ),
+    Mutation(
+        "gradients: a branch is left out of the sum",
+        "pyalexnet/nn/device_net.py",
+        "ops.add(part.total, part.term, out=part.total)",
+        "pass",
+        "tests/nn/test_model.py",
+    ),
+    Mutation(
+        "gradients: a buffer is reused one step too early",
+        "pyalexnet/nn/arena.py",
+        "free_from[buffer] = need.last + 1",
+        "free_from[buffer] = need.last",
+        "tests/nn/test_arena.py",
+    ),
+    Mutation(
+        "gradients: a sum over branches lives as long as its terms",
+        "pyalexnet/nn/device_net.py",
+        "last = now if source in written else count - (source - 1)",
+        "last = now",
+        "tests/nn/test_model.py",
+    ),
+    Mutation(
+        "concatenation: an input of two is part of both outputs",
+        "pyalexnet/nn/device_net.py",
+        "free = view is not None and source > 0 and values[source] is None",
+        "free = view is not None and source > 0",
+        "tests/nn/test_branched.py",
+    ),
+    Mutation(
+        "buffers: padding counts as images",
+        "pyalexnet/model.py",
+        "StepContext(True, len(images)",
+        "StepContext(True, self.parts[0].images",
+        "tests/nn/test_layer_state.py",
+    ),
+    Mutation(
+        "normalisation: a mean of zero is taken for a mean image",
+        "pyalexnet/nn/normalization.py",
+        "if self.mean is not None:",
+        "if self.mean:",
+        "tests/nn/test_normalization.py",
+    ),
+    Mutation(
+        "schedule: drops one epoch late",
+        "pyalexnet/nn/schedules.py",
+        "self.stalled == self.patience",
+        "self.stalled > self.patience",
+        "tests/nn/test_schedules.py",
     ),
 ]
 

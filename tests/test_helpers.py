@@ -1,4 +1,4 @@
-"""What the tests rest on: checks that can fail, memory that shows what nobody wrote."""
+"""The helpers: assertions that can fail, and fresh memory that is NaN."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_bits_that_change_are_noticed(rng):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("gpu", "device 'gpu': expected host or cuda:<index>, as in cuda:0"),
+        ("gpu", "device is 'gpu'; expected host or cuda:<index>, as in cuda:0"),
         ("cuda:99", "device cuda:99: "),
         ("host,host,host", "devices host,host,host: expected one, or two of a kind"),
     ],

@@ -1,31 +1,27 @@
-"""Images from disk, or drawn.
+"""Data sets, batches and augmentation.
 
-============================  ======================================================
-`open_dataset(spec)`          a `Dataset` by its specification
-`Dataset`, `Split`            what every source gives
-`mean_image(split)`           what is subtracted from every image
-`Loader(split, batch, …)`     batches, epoch after epoch, read ahead by threads or processes
-`load_image(path, size)`      one JPEG or PNG file
-`measured(dataset)`           the mean image and how colours vary
-`augmentation`                the order of an epoch, crops, mirrors, colour noise
-`shapes`                      the built-in set, drawn
-`idx` `cifar10` `folder`      the sources on disk
-`shards`                      what pyalexnet-prepare has made of ImageNet: written by `writing`,
-                              from what `archives`, `devkit` and `imagenet` find
-`statistics`                  mean image and colours, from exact sums
-============================  ======================================================
+=================================  ==================================================
+`open_dataset(spec)`               opens a data set by its specification
+`Dataset`, `Split`                 the interface of every source (`dataset`)
+`sources`                          the supported data sets, one module each
+`Loader(split, batch_size, …)`     prefetched batches, epoch after epoch (`loading`)
+`load_image(path, size)`           reads one JPEG or PNG file (`images`)
+`mean_image`, `measured`           mean image and colour statistics (`statistics`)
+`augmentation`                     shuffling, crops, mirroring, colour noise
+`imagenet`                         the implementation of pyalexnet-prepare
+=================================  ==================================================
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from pyalexnet.data import cifar10, folder, idx, shapes, shards
+from pyalexnet.data.dataset import Dataset, Split
 from pyalexnet.data.images import load_image
-from pyalexnet.data.loader import Batch, Loader
-from pyalexnet.data.split import Dataset, Split
+from pyalexnet.data.loading.loader import Batch, Loader
+from pyalexnet.data.loading.workers import WorkerDied
+from pyalexnet.data.sources import Request, describe_sources, find_source
 from pyalexnet.data.statistics import mean_image, measured
-from pyalexnet.data.workers import WorkerDied
 from pyalexnet.errors import DataError
 
 __all__ = [
@@ -34,56 +30,48 @@ __all__ = [
     "Loader",
     "Split",
     "WorkerDied",
+    "describe_sources",
+    "find_source",
     "load_image",
     "mean_image",
     "measured",
     "open_dataset",
 ]
 
-_EXPECTED = {
-    "mnist": idx.FILES,
-    "fashion-mnist": idx.FILES,
-    "cifar10": cifar10.FILES,
-    "folder": folder.FILES,
-    "imagenet": shards.FILES,
-}
-
 
 def open_dataset(
     spec: str, *, size: int | None = None, skip_bad: bool = False, seed: int = 0
 ) -> Dataset:
-    """Open a data set.
+    """Opens a data set.
 
     Parameters
     ----------
     spec : str
-        "shapes", "mnist:DIR", "fashion-mnist:DIR", "cifar10:DIR", "folder:DIR" or "imagenet:DIR".
+        One of the forms in `describe_sources`: "shapes", "mnist:DIR", …
     size : int, optional
-        Rows and columns that a folder's images are brought to (default 256); the other sources
-        have images of one size and leave this out.
+        Rows and columns that images of `folder:DIR` are resized to, 256 by default. The other
+        sources do not resize.
     skip_bad : bool
-        Leave out a folder's unreadable images, and count them, instead of raising DataError.
+        Skip and count unreadable images of `folder:DIR` instead of raising DataError.
     seed : int
-        Of the shapes.
+        Random seed of `shapes`.
 
     Raises
     ------
     DataError
-        The specification is unknown, or the data is missing or damaged.
+        The specification is unknown, the data is missing or damaged, or its images are not of the
+        requested size.
     """
-    source, _, place = spec.partition(":")
-    if spec == "shapes":
-        return shapes.open_shapes(seed)
-    if source not in _EXPECTED or not place:
-        known = ["shapes", *(f"{name}:DIR" for name in _EXPECTED)]
-        raise DataError(f"data {spec!r}: expected one of {', '.join(known)}")
-    path = Path(place).expanduser()
-    if not path.is_dir():
-        raise DataError(f"{path}: no such folder; expected it to hold {_EXPECTED[source]}")
-    if source == "folder":
-        return folder.open_folder(path, size=size, skip_bad=skip_bad)
-    if source == "imagenet":
-        return shards.open_imagenet(path)
-    if source == "cifar10":
-        return cifar10.open_cifar10(path)
-    return idx.open_mnist(path) if source == "mnist" else idx.open_fashion_mnist(path)
+    source, folder = find_source(spec)
+    if folder is not None and not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected one that holds {source.files}")
+    if size is not None and size < 1:
+        raise DataError(f"image size is {size}; expected at least 1")
+    dataset = source.open(Request(folder or Path(), size, skip_bad, seed))
+    rows, columns, _ = dataset.train.shape
+    if size is not None and (rows, columns) != (size, size):
+        raise DataError(
+            f"image size is {size}; expected {rows}: images of {spec} are {rows}×{columns} and "
+            f"are not resized"
+        )
+    return dataset

@@ -1,4 +1,4 @@
-"""JPEG and PNG files to arrays."""
+"""Reads JPEG and PNG files into arrays."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from PIL import Image, UnidentifiedImageError
 
 from pyalexnet.errors import DataError
 
-# Many a JPEG of ImageNet has broken EXIF, which nothing here uses; Pillow warns in several ways.
+# Many JPEGs of ImageNet have broken EXIF data, which is not used here; Pillow warns about it.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff|Jpeg|Png)ImagePlugin")
 
 
 def load_image(path: str | Path, size: int, *, channels: int = 3) -> NDArray[np.uint8]:
-    """Read an image, scale its short side to `size` and cut out the centre (paper, section 2).
+    """Reads an image, scales its short side to `size` and crops the centre (paper, section 2).
 
-    Greyscale, CMYK and palette images become RGB; what is transparent becomes white. The EXIF
-    orientation is not applied, as in the paper's and later pipelines.
+    Greyscale, CMYK and palette images are converted to RGB; transparent ones are composited on
+    white. The EXIF orientation is ignored, as in the paper's pipeline and later ones.
 
     Parameters
     ----------
     path : str or Path
-        A JPEG or PNG by its content, whatever its name.
+        A JPEG or PNG file, recognised by its content.
     size : int
         Rows and columns of the result.
     channels : int
@@ -38,7 +38,7 @@ def load_image(path: str | Path, size: int, *, channels: int = 3) -> NDArray[np.
     Raises
     ------
     DataError
-        The file is missing, damaged, no JPEG or PNG, or has too many pixels.
+        The file is missing, damaged, not a JPEG or PNG, or has too many pixels.
     """
     return _load(path, path, size, channels)
 
@@ -46,7 +46,7 @@ def load_image(path: str | Path, size: int, *, channels: int = 3) -> NDArray[np.
 def decode_image(
     content: bytes, size: int, *, name: object, channels: int = 3
 ) -> NDArray[np.uint8]:
-    """As `load_image`, of a file's content; errors call it `name`."""
+    """Decodes a file's content as `load_image` does; `name` names it in errors."""
     if not content:
         raise DataError(f"{name}: empty; expected a JPEG or PNG image")
     return _load(BytesIO(content), name, size, channels)
@@ -56,24 +56,24 @@ def _load(file: str | Path | BytesIO, name: object, size: int, channels: int) ->
     try:
         with Image.open(file, formats=("JPEG", "PNG")) as image:
             _check_pixels(image)
-            # A large JPEG is decoded at a fraction of its size, still twice what is kept.
+            # Decode a large JPEG at reduced resolution, still at least twice the result's.
             image.draft("RGB", (2 * size, 2 * size))
             square = _centre(_plain(image), size)
         pixels = np.asarray(square.convert("L" if channels == 1 else "RGB"), np.uint8)
         return pixels.reshape(size, size, channels)
     except UnidentifiedImageError:
         raise DataError(f"{name}: not a readable JPEG or PNG image") from None
-    except MemoryError:  # not the image's fault
+    except MemoryError:  # says nothing about the image
         raise
-    except Exception as error:  # Pillow raises nearly anything for damaged files and bombs
+    except Exception as error:  # Pillow raises many types for damaged and oversized files
         raise DataError(f"{name}: not a readable JPEG or PNG image: {error}") from error
 
 
 def _check_pixels(image: Image.Image) -> None:
-    # Pillow itself only warns up to twice its limit.
+    # Pillow raises only above twice its limit.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        raise ValueError(f"{image.width}×{image.height} pixels; expected at most {limit:,}")
+        raise ValueError(f"size is {image.width}×{image.height} pixels; expected at most {limit:,}")
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -87,7 +87,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _centre(image: Image.Image, size: int) -> Image.Image:
-    # Scaling only the centre square gives the same, and a long strip costs no more than a square.
+    # Cropping before scaling gives the same result and bounds the cost of a long strip.
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2

@@ -1,4 +1,4 @@
-"""The mean image and the colours' covariance, from exact sums."""
+"""Mean image and colour covariance, from exact integer sums."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyalexnet.data.loader import Loader
-from pyalexnet.data.split import Colour, Dataset, Split
+from pyalexnet.data.dataset import Colour, Dataset, Split
+from pyalexnet.data.loading.loader import Loader
 from pyalexnet.errors import DataError
 
 
 class PixelSums:
-    """Sums over images, in integers: exact, so their order and grouping change no bit.
+    """Integer sums over images: exact, so independent of order and grouping.
 
-    64 bits hold those of 2 billion images of 256×256.
+    64 bits suffice for 2 billion images of 256×256.
 
     Parameters
     ----------
     shape : (H, W, C)
-        Of every image.
+        Shape of every image.
     colour : bool
-        Whether `colour` will be asked for; without it, adding takes a fraction of the time.
+        Whether to sum what `colour` needs; adding is several times faster without.
 
     Attributes
     ----------
     count : int
-        Images added.
+        Number of images added.
     total : int64 (H, W, C)
-        Their sum.
+        Sum of the images.
     products : int64 (C, C)
-        Sum over all pixels of the products of their channels.
+        Sum over all pixels of the products of two channels.
     """
 
     def __init__(self, shape: tuple[int, int, int], *, colour: bool = True) -> None:
@@ -42,14 +42,14 @@ class PixelSums:
         self._colour = colour
 
     def add(self, images: NDArray[np.uint8]) -> None:
-        """Add images, uint8 (B, H, W, C)."""
+        """Adds images, uint8 (B, H, W, C)."""
         self.count += len(images)
         for image in images:
             self.total += image
             if not self._colour:
                 continue
-            # Products of bytes fit 16 bits. Faster than float64's matrix product, and without the
-            # threads that one would start in every process.
+            # Products of bytes fit 16 bits. Faster than a float64 matrix product, which would also
+            # start BLAS threads in every process.
             channels = image.reshape(-1, image.shape[-1]).T.astype(np.uint16, order="C")
             for i, one in enumerate(channels):
                 for j, other in enumerate(channels[: i + 1]):
@@ -58,18 +58,18 @@ class PixelSums:
                     self.products[j, i] = self.products[i, j]
 
     def merge(self, other: PixelSums) -> None:
-        """Add what another has summed."""
+        """Adds the sums of another object."""
         self.count += other.count
         self.total += other.total
         self.products += other.products
 
     def arrays(self) -> dict[str, Any]:
-        """Give the attributes as arrays, to be saved."""
+        """Returns the attributes as arrays, for saving."""
         return {"count": np.array(self.count), "total": self.total, "products": self.products}
 
     @classmethod
     def restored(cls, arrays: Mapping[str, NDArray[np.int64]]) -> PixelSums:
-        """Make sums of what `arrays` gave."""
+        """Returns sums restored from the result of `arrays`."""
         sums = cls(arrays["total"].shape)
         sums.count = int(arrays["count"])
         sums.total[...] = arrays["total"]
@@ -77,7 +77,7 @@ class PixelSums:
         return sums
 
     def mean(self) -> NDArray[np.float32]:
-        """Give the mean image (paper, section 2), float32 (H, W, C).
+        """Returns the mean image (paper, section 2), float32 (H, W, C).
 
         Raises
         ------
@@ -88,7 +88,7 @@ class PixelSums:
         return (self.total / self.count).astype(np.float32)
 
     def colour(self) -> Colour:
-        """Give the principal components of the pixels' RGB values (paper, section 4.1).
+        """Returns the principal components of the RGB values (paper, section 4.1).
 
         Raises
         ------
@@ -98,7 +98,7 @@ class PixelSums:
         self._check()
         rows, columns, channels = self.total.shape
         pixels = self.count * rows * columns
-        # Python's integers: the difference of two large numbers loses nothing.
+        # Python integers: no cancellation in the difference of two large numbers.
         sums = [int(value) for value in self.total.sum(axis=(0, 1))]
         covariance = [
             [
@@ -109,40 +109,40 @@ class PixelSums:
         ]
         values, vectors = np.linalg.eigh(np.array(covariance))
         values, vectors = values[::-1], vectors[:, ::-1]
-        # An eigenvector's sign is free: the largest component is made positive.
+        # The sign of an eigenvector is arbitrary: make the largest component positive.
         largest = np.abs(vectors).argmax(axis=0)
         signs = np.sign(vectors[largest, np.arange(channels)])
         return Colour(np.maximum(values, 0), vectors * signs)
 
     def _check(self) -> None:
         if not self.count:
-            raise DataError("mean image and colours: there is no readable image to take them of")
+            raise DataError("number of readable images is 0; expected at least 1")
 
 
 def measured(
     dataset: Dataset, *, colour: bool = False, workers: int | None = None
 ) -> tuple[NDArray[np.float32], Colour | None]:
-    """Give the mean image of a training set and how its colours vary.
+    """Returns the mean image and colour statistics of a training set.
 
     Parameters
     ----------
     dataset : Dataset
-        What it brings is taken; the rest is summed up in one pass.
+        Its stored statistics are used; missing ones are computed in one pass.
     colour : bool
-        Whether the colours are wanted.
+        Whether to return colour statistics.
     workers : int, optional
-        As `Loader`.
+        As for `Loader`.
 
     Returns
     -------
     mean : float32 (H, W, C)
     colour : Colour or None
-        None where it was not wanted.
+        None unless requested.
 
     Raises
     ------
     DataError
-        There is something to be summed up, and no image can be read.
+        A pass is needed, and no image can be read.
     """
     mean, colours = dataset.mean, dataset.colour if colour else None
     if mean is None or (colour and colours is None):
@@ -153,19 +153,19 @@ def measured(
 
 
 def mean_image(split: Split, *, workers: int | None = None) -> NDArray[np.float32]:
-    """Average the images of a split, as the paper subtracts it (section 2).
+    """Returns the mean image of a split, which the paper subtracts (section 2).
 
     Parameters
     ----------
     split : Split
         Read once, a few hundred images at a time; skipped images do not count.
     workers : int, optional
-        As `Loader`.
+        As for `Loader`.
 
     Returns
     -------
     float32 (H, W, C)
-        Summed without rounding.
+        Computed from an exact sum.
 
     Raises
     ------
@@ -181,5 +181,5 @@ def _summed(split: Split, *, colour: bool, workers: int | None) -> PixelSums:
         for batch in loader.epoch():
             sums.add(batch.images[batch.labels >= 0])
     if not sums.count:
-        raise DataError(f"mean image: none of {len(split)} images could be read")
+        raise DataError(f"number of readable images is 0 of {len(split)}; expected at least 1")
     return sums

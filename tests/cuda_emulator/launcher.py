@@ -1,6 +1,6 @@
 """Runs a command with emulated CUDA devices.
 
-    tests/cuda_emulator/run -- python -m pyalexnet.info
+    tests/cuda_emulator/run -- python -m pyalexnet info
     tests/cuda_emulator/run --arch 80 --seed 1 -- pytest --device cuda:0
     tests/cuda_emulator/run --stats - -- pyalexnet-train --devices cuda:0,cuda:1 ...
 

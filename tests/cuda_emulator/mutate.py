@@ -26,21 +26,21 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: Part of a kernel's mangled name, and the tests that run it.
 KERNELS = {
-    "FiltersByRow": "test_conv.py -k test_forward_of_integers",
-    "FiltersByChannel": "test_conv.py -k test_backward_data_of_integers",
-    "PatchesByRow": "test_conv.py -k test_backward_weights_of_integers",
-    "softmax_kernel": "test_ops_softmax.py",
-    "totals_kernel": "test_ops_softmax.py",
-    "bias_backward": "test_conv.py -k bias_backward",
-    "augment_kernel": "test_ops_augment.py",
+    "FiltersByRow": "kernels/test_conv.py -k test_forward_of_integers",
+    "FiltersByChannel": "kernels/test_conv.py -k test_backward_data_of_integers",
+    "PatchesByRow": "kernels/test_conv.py -k test_backward_weights_of_integers",
+    "softmax_kernel": "kernels/test_softmax.py",
+    "totals_kernel": "kernels/test_softmax.py",
+    "bias_backward": "kernels/test_conv.py -k bias_backward",
+    "augment_kernel": "kernels/test_augment.py",
 }
 
 #: Tests that wait between streams, with the devices that they run on.
 STREAMS = [
-    ("cuda:0,cuda:1", "test_device_arrays.py"),
-    ("cuda:0,cuda:1", "test_towers.py -k same_bits_and_gradients"),
-    ("cuda:0", "test_train.py"),
-    ("cuda:0", "test_replicas.py"),
+    ("cuda:0,cuda:1", "device/test_device_arrays.py"),
+    ("cuda:0,cuda:1", "parallel/test_split.py -k same_bits_and_gradients"),
+    ("cuda:0", "training/test_trainer.py"),
+    ("cuda:0", "parallel/test_communicator.py"),
 ]
 
 #: Functions whose waits change no result, and why.

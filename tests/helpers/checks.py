@@ -1,4 +1,4 @@
-"""What the tests of the kernels share."""
+"""Inputs and assertions for the tests of the kernels."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ ROUNDING = 2.0**-24
 
 
 def integers(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Float32 whole numbers so small that float32 sums of their products are exact."""
+    """Makes small float32 integers, so that float32 sums of their products are exact."""
     return rng.integers(-4, 5, shape).astype(np.float32)
 
 
 def floats(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Float32 normal numbers."""
+    """Makes float32 normal numbers."""
     return rng.normal(size=shape).astype(np.float32)
 
 
 def lattice(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Float32 numbers at least 1 from each other and 1/2 from 0, so that steps change no order."""
+    """Makes float32 numbers at least 1 apart and 1/2 from 0; small steps keep their order."""
     count = int(np.prod(shape))
     return (rng.permutation(count) - count // 2 + 0.5).astype(np.float32).reshape(shape)
 
 
 def padded(array: np.ndarray, fill: float = 0) -> np.ndarray:
-    """`array` with images of `fill` appended up to a number that the kernels take."""
+    """Appends images of `fill` up to a multiple of the device's `images_multiple`."""
     images = array.shape[-1]
     extra = [(0, 0)] * (array.ndim - 1) + [(0, target.DEVICE.pad_images(images) - images)]
     return np.pad(array, extra, constant_values=fill)
 
 
 def shifted(array: np.ndarray) -> np.ndarray:
-    """A copy that starts 4 bytes, or an element, behind a cache line: as unaligned as may be."""
+    """Copies to 4 bytes, or an element, past a cache line: the worst alignment allowed."""
     offset = max(1, 4 // array.itemsize)
     memory = HOST.empty((array.size + offset,), array.dtype)
     memory[offset:] = array.reshape(-1)
@@ -49,7 +49,7 @@ def shifted(array: np.ndarray) -> np.ndarray:
 
 
 def assert_exact(actual: np.ndarray, expected: np.ndarray) -> None:
-    """The kernel's result is the reference's, whatever the reference's dtype."""
+    """Asserts that the result equals the reference, of any dtype."""
     assert actual.shape == expected.shape
     np.testing.assert_array_equal(actual, expected)
 
@@ -61,12 +61,11 @@ def assert_accurate(
     size: np.ndarray,
     granted: float = 0,
 ) -> None:
-    """The error is at most twice that of plain float32 arithmetic, and what is `granted`.
+    """Asserts that the error is at most twice that of plain float32 arithmetic plus `granted`.
 
-    An error is measured in units of `size`, the sum of the magnitudes of the terms of each
-    element, so that cancellation does not matter. The largest over the array counts, and only over
-    many elements is that no matter of luck. One rounding is granted where plain arithmetic happens
-    to make none.
+    Errors are relative to `size`, the sum of the magnitudes of each element's terms, so that
+    cancellation does not matter. The largest error of the array counts, which needs many elements
+    to be meaningful. One rounding is allowed where plain arithmetic makes none.
     """
     assert actual.shape == exact.shape == plain.shape
     assert exact.size >= 200
@@ -81,7 +80,7 @@ def assert_accurate(
 def assert_accurate_sum(
     actual: np.ndarray, reference: Callable[..., np.ndarray], *arrays: np.ndarray
 ) -> None:
-    """`assert_accurate` for sums of products of the `arrays`' elements."""
+    """Calls `assert_accurate` for sums of products of the `arrays`' elements."""
     doubles = [array.astype(np.float64) for array in arrays]
     exact, size = reference(*doubles), reference(*map(np.abs, doubles))
     assert_accurate(actual, exact, reference(*arrays), size)
@@ -97,10 +96,9 @@ def assert_gradient(
     atol: float = 0,
     images: int | None = None,
 ) -> None:
-    """backward(dy) is the gradient of Σ forward(x)·dy, by central differences of `step` in x.
+    """Asserts that backward(dy) is the gradient of Σ forward(x)·dy by central differences in x.
 
-    It must be equal, or differ by `atol`. Only so many `images` are tried, where the others are
-    alike.
+    The difference may be `atol`. Only the first `images` images are tried, if given.
     """
     tried = (..., slice(images))
 
@@ -118,7 +116,7 @@ def assert_gradient(
 
 
 def tiles(*of_the_host: str) -> list[str]:
-    """The tiles to run tests with: on the host these, on a GPU the only ones it has."""
+    """Returns the tiles to test: these on the host, the only ones on a GPU."""
     return list(of_the_host) if target.IS_HOST else ["cuda"]
 
 
@@ -141,8 +139,8 @@ def execution(threads: int | None = None, **how: Any) -> Iterator[None]:
         lib.set_threads(threads_before)
 
 
-#: How kernels may be run, all to the same bits. On the host: a block's threads in any order, blocks
-#: on any number of cores. A GPU orders them as it likes, so that there it is only again and again.
+#: Ways to run kernels, all with the same bits. On the host: a block's threads in any order, blocks
+#: on any number of cores. A GPU chooses its own order, so the kernels are only run again.
 WAYS: list[dict[str, Any]] = [{}, {}]
 if target.IS_HOST:
     WAYS = [{"order": "forward"}, {"order": "reverse"}]
@@ -151,9 +149,9 @@ if target.IS_HOST:
 
 
 def assert_same_bits(compute: Callable[..., Any], *arrays: np.ndarray) -> None:
-    """compute(*arrays), one array or several, has the same bits however it is run.
+    """Asserts that compute(*arrays), one array or several, has the same bits in every run.
 
-    That is: again, in all `WAYS`, and with the arrays anywhere in memory.
+    Runs differ by `WAYS` and by the arrays' addresses.
     """
 
     def bits(*inputs: np.ndarray) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Small data sets, written as their real files are."""
+"""Writes small data sets in their original file formats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def idx(values: NDArray[np.uint8]) -> bytes:
 
 
 def write_mnist(folder: Path, *, train: int = 12, val: int = 5, gz: bool = False) -> Path:
-    """Write the four files; image i of a split has label i % 10."""
+    """Writes the four files; image i of a split has label i % 10."""
     folder.mkdir(parents=True, exist_ok=True)
     for prefix, n in (("train", train), ("t10k", val)):
         images = random_bytes(n, 28, 28, seed=n)
@@ -39,7 +39,7 @@ CIFAR_BATCHES = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batc
 
 
 def cifar_batch(number: int, n: int = 3) -> tuple[NDArray[np.uint8], list[int]]:
-    """Make the pixels (n, 3072) and the labels of one batch."""
+    """Returns the pixels (n, 3072) and labels of one batch."""
     return random_bytes(n, 3072, seed=number), [(number + i) % 10 for i in range(n)]
 
 
@@ -61,11 +61,11 @@ def _save_bytes(pickler: Any, value: bytes) -> None:
 
 
 def pickled(value: Any, *, python2: bool = True) -> bytes:
-    """Pickle as Python 2 and its NumPy did for the files from Toronto, or as Python 3 does."""
+    """Pickles as Python 2 did for the published files, or as Python 3 does."""
     if not python2:
         return pickle.dumps(value, protocol=2)
     file = BytesIO()
-    pickler: Any = pickle._Pickler(file, protocol=2)  # the one written in Python
+    pickler: Any = pickle._Pickler(file, protocol=2)  # the Python implementation
     pickler.dispatch = {**pickler.dispatch, bytes: _save_bytes}
     pickler.dump(value)
     return file.getvalue().replace(b"cnumpy._core.", b"cnumpy.core.")
@@ -81,7 +81,7 @@ def write_cifar10_python(folder: Path, *, python2: bool = True) -> Path:
 
 
 def write_image(path: Path, width: int = 40, height: int = 30, seed: int = 0) -> Path:
-    """Write a smooth picture, so that JPEG keeps it nearly as it is."""
+    """Writes a smooth image, which JPEG changes little."""
     path.parent.mkdir(parents=True, exist_ok=True)
     coarse = Image.fromarray(random_bytes(3, 4, 3, seed=seed))
     coarse.resize((width, height), Image.Resampling.BICUBIC).save(path)
@@ -89,7 +89,7 @@ def write_image(path: Path, width: int = 40, height: int = 30, seed: int = 0) ->
 
 
 def write_folder(folder: Path, *, classes: tuple[str, ...] = ("ant", "bee"), each: int = 3) -> Path:
-    """Write train/ with `each` images a class and val/ with two."""
+    """Writes train/ with `each` images per class and val/ with two."""
     for split, n in (("train", each), ("val", 2)):
         for name in classes:
             for number in range(n):

@@ -1,4 +1,4 @@
-"""Fixtures of all tests."""
+"""Fixtures for all tests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pyalexnet import device as devices
 
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
-    """Random numbers that are the same whenever the same test runs."""
+    """A generator seeded by the test's name."""
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
 @pytest.fixture
 def selftest() -> ModuleType:
-    """The kernels that only test builds have."""
+    """The kernels that only a test build has."""
     lib = checks.HOST.lib
     if not hasattr(lib, "selftest"):
         pytest.skip("needs a test build: PYALEXNET_TEST_BUILD=1 pip install …")
@@ -30,10 +30,10 @@ def selftest() -> ModuleType:
 
 @pytest.fixture
 def guarded_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Makes `empty` give memory full of NaN with more of it on both sides.
+    """Fills the memory of `empty` with NaN and puts guards of NaN on both sides.
 
-    An element that no kernel writes cannot pass then, nor a write beyond an array's end. Emulated
-    memory is full of NaN and guarded by itself, to the byte.
+    This detects elements that no kernel writes, and writes out of bounds. The emulator does both by
+    itself.
     """
     if target.EMULATED:
         yield
@@ -58,12 +58,12 @@ def guarded_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(params=checks.tiles("host", "gpu"))
 def tiles(request: pytest.FixtureRequest, guarded_memory: None) -> Iterator[str]:
-    """Runs the test with the CPU's tiles, then with the GPU's; on a GPU with its own."""
+    """Runs the test with the CPU's tiles and with the GPU's; on a GPU only with the latter."""
     with checks.running_with(request.param):
         yield request.param
 
 
 @pytest.fixture
 def auto(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the device under test the one that commands take where none is named."""
+    """Makes the device under test the default of the commands."""
     monkeypatch.setattr(devices, "default_name", lambda: target.NAME)

@@ -1,4 +1,4 @@
-"""A miniature ILSVRC2012 in its exact form: nested tars, the devkit with its meta.mat, oddities."""
+"""Writes a small synthetic ILSVRC2012: nested archives, devkit with meta.mat, odd files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Miniature:
-    """Where the three archives are, and what they hold.
+    """Paths and content of the three archives.
 
     Attributes
     ----------
@@ -25,15 +25,15 @@ class Miniature:
     wnids : list of str
         The classes, sorted; their labels are their ranks.
     ids : list of int
-        Their ILSVRC2012_ID, in another order.
+        ILSVRC2012_ID by label, not sorted.
     words : list of str
-        Their names.
+        Class names by label.
     val_labels : list of int
-        Of the validation images, in order of their names.
+        Labels of the validation images, in order of file name.
     odd : dict of str to str
-        Oddities to be left out: the name, and a word of the reason.
+        Files that must be skipped: the name, and a part of the reason.
     unreadable_val : list of int
-        Positions of validation images that cannot be read.
+        Positions of unreadable validation images.
     """
 
     train: Path
@@ -57,19 +57,20 @@ def write_imagenet(
     seed: int = 0,
     oddities: bool = False,
 ) -> Miniature:
-    """Write the archives that ILSVRC2012 is published as.
+    """Writes archives in the format in which ILSVRC2012 is published.
 
     Parameters
     ----------
     folder : Path
     classes : int
     train, val : int
-        Images a class.
+        Images per class.
     size : (int, int)
-        The shortest and the longest side of an image.
+        Minimum and maximum side of an image.
     seed : int
     oddities : bool
-        Also what the real set has, and what a hostile one may have: see `_odd_images`.
+        Include the odd files of the real set, and hostile ones (`_odd_images`,
+        `_hostile_members`).
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
@@ -85,7 +86,7 @@ def write_imagenet(
         for label, wnid in enumerate(wnids):
             content = io.BytesIO()
             with tarfile.open(fileobj=content, mode="w", format=tarfile.GNU_FORMAT) as inner:
-                # Names are not in the order of their numbers, nor are members in that of names.
+                # Members are not in order of name, nor names in order of their numbers.
                 for number in rng.permutation(train).tolist():
                     image = jpeg(texture(label, number, seed, size))
                     add_file(inner, f"{wnid}_{number * 7 + 3}.JPEG", image)
@@ -113,7 +114,7 @@ def write_imagenet(
 
 
 def texture(label: int, number: int, seed: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Draw an image of a class: waves whose direction, length and colours are the class's.
+    """Draws an image of a class: waves with the class's direction, length and colours.
 
     Returns
     -------
@@ -130,7 +131,7 @@ def texture(label: int, number: int, seed: int, size: tuple[int, int]) -> NDArra
     along = along + np.float32(frequency * np.cos(angle)) * column.astype(np.float32)
     level = 112 + 112 * np.sin(along + np.float32(rng.uniform(0, 2 * np.pi)))
     noise = rng.integers(0, 32, (height, width), np.uint8)
-    # A colour for each level: a table is quicker than arithmetic on every channel.
+    # A colour per level: a table is faster than arithmetic on every channel.
     ramp = np.linspace(0, 1, 256)[:, np.newaxis]
     table = colours[0] + ramp * (colours[1] - colours[0]) + rng.uniform(-20, 20, 3)
     return np.clip(table, 0, 255).astype(np.uint8)[level.astype(np.uint8) + noise]
@@ -153,7 +154,7 @@ def add_file(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> Path:
-    """Unpack a tar, and tars within into folders of their names, as users do."""
+    """Unpacks an archive, and nested ones into folders of their names, as users do."""
     folder.mkdir(parents=True)
     with tarfile.open(archive) as opened:
         for member in opened:
@@ -176,7 +177,7 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 
 def png_bomb() -> bytes:
-    """Make a PNG of 60,000×60,000 pixels in some hundred bytes."""
+    """Returns a PNG of 60,000×60,000 pixels in about a hundred bytes."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         checksum = struct.pack(">I", zlib.crc32(kind + content))
@@ -186,12 +187,12 @@ def png_bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0"))
 
 
-#: Images that are no plain JPEG and are read all the same.
+#: Images that are not plain JPEGs but must be read.
 READABLE_ODD = ("cmyk", "grey", "disguise", "palette", "alpha", "deep", "turned", "exif")
 
 
 def odd_image(kind: str) -> bytes:
-    """Make one of the images of `READABLE_ODD`, blue at the left and yellow at the right."""
+    """Returns one of the images of `READABLE_ODD`, blue on the left and yellow on the right."""
     image = Image.new("RGB", (64, 48), "blue")
     image.paste("yellow", (32, 0, 64, 48))
     if kind == "cmyk":
@@ -207,7 +208,7 @@ def odd_image(kind: str) -> bytes:
         return encoded(Image.fromarray(grey), "PNG")
     if kind == "turned":
         exif = Image.Exif()
-        exif[0x0112] = 6  # turn by 90 degrees
+        exif[0x0112] = 6  # rotate by 90 degrees
         return encoded(image, "JPEG", exif=exif)
     if kind == "exif":
         return encoded(image, "JPEG", exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
@@ -264,15 +265,15 @@ def _hostile_members(archive: tarfile.TarFile) -> dict[str, str]:
 def _synsets(
     wnids: list[str], ids: list[int], words: list[str], train: int
 ) -> Iterator[tuple[object, ...]]:
-    """Yields the rows of meta.mat: leaves by ILSVRC2012_ID, then what is above them."""
+    """Yields the rows of meta.mat: leaves by ILSVRC2012_ID, then their ancestor."""
     leaves = sorted(zip(ids, wnids, words, strict=True))
     for number, wnid, name in leaves:
         none = np.zeros((0, 0))
-        yield float(number), wnid, name, f"what looks like {name}", 0.0, none, 0.0, float(train)
+        yield float(number), wnid, name, f"a gloss of {name}", 0.0, none, 0.0, float(train)
     above = len(wnids) + 1
     children = np.array([ids], np.float64)
     root = "n00001740"
-    yield float(above), root, "entity", "that which is", float(len(ids)), children, 1.0, 0.0
+    yield float(above), root, "entity", "a gloss", float(len(ids)), children, 1.0, 0.0
 
 
 def _write_devkit(

@@ -1,7 +1,7 @@
-"""`pyalexnet.ops` for NumPy arrays, whatever the device under test.
+"""`pyalexnet.ops` for NumPy arrays on any device under test.
 
-On the host, `ops` is `pyalexnet.ops` itself. On a GPU, each of its functions uploads the arrays
-that it is given, copies them back when the kernel has run, and downloads what it returns.
+On the host, `ops` is `pyalexnet.ops` itself. On a GPU, each function uploads its array arguments,
+copies them back after the kernel, and downloads its results.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from helpers import target
 from pyalexnet import ops as device_ops
 
-#: Bytes; the alignment that kernels ask of a GPU's arrays.
+#: Alignment in bytes that kernels require of a GPU's arrays.
 ALIGNMENT = 16
 
 _offset = 0
@@ -35,12 +35,12 @@ def elsewhere() -> Iterator[None]:
 
 
 class _Odd:
-    """A strided or read-only array, described to kernels as CuPy would; they refuse most."""
+    """A strided or read-only array with CuPy's interface; kernels refuse most of them."""
 
     def __init__(self, host: np.ndarray) -> None:
         reach = [(n - 1) * stride for n, stride in zip(host.shape, host.strides, strict=True)]
         before = -sum(min(0, length) for length in reach)
-        before += -before % ALIGNMENT  # so that its address is none of the reasons to refuse it
+        before += -before % ALIGNMENT  # so that the alignment is no reason to refuse it
         after = sum(max(0, length) for length in reach) + host.itemsize
         memory = np.zeros(before + after, np.uint8)
         np.ndarray(host.shape, host.dtype, memory.data, before, host.strides)[...] = host
@@ -66,7 +66,7 @@ def _upload(host: np.ndarray) -> Any:
 
 
 def _call(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    moved: list[tuple[Any, Any]] = []  # what the caller gave, and what the function gets
+    moved: list[tuple[Any, Any]] = []  # pairs of the caller's array and its upload
 
     def up(value: Any) -> Any:
         for given, array in moved:

@@ -1,9 +1,9 @@
-"""Every kernel again in NumPy, as plainly as possible, to compare with.
+"""Reference implementations of all kernels in NumPy.
 
-A function computes in the dtype of its arrays. In float64 the result is the reference. In float32
-every sum is taken term after term, so the result has the error of plain float32 arithmetic, which
-the kernels' errors are measured by. Letters and layouts are those of `pyalexnet.ops`; an output's
-size (P, Q) is given, so floor and ceil sizes are alike.
+Functions compute in the dtype of their arrays. float64 gives the reference. float32 adds the terms
+of a sum one by one and so has the error of plain float32 arithmetic, to which the kernels' errors
+are compared. Letters and layouts are those of `pyalexnet.ops`; the caller gives an output's size
+(P, Q).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def _add_product(total: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
-    """total (M, ...) += a (M, T) · b (T, ...); in float32 one of the T terms after another."""
+    """total (M, ...) += a (M, T) · b (T, ...); in float32 term by term."""
     if total.dtype == np.float64:
         total += np.tensordot(a, b, axes=1)
         return
@@ -38,7 +38,7 @@ def _along(size: int, out: int, stride: int, pad: int, tap: int) -> tuple[slice,
 
 
 class _Step(NamedTuple):
-    """What one tap of one group's filters has to do with x, w and y: the indices of each."""
+    """The indices of x, w and y that one tap of one group's filters uses."""
 
     x: tuple[slice, ...]
     w: tuple[slice | int, ...]

@@ -1,4 +1,4 @@
-"""What a process of a job runs in the tests of replicas: a run of `tiny`, with an accident.
+"""A process of a data-parallel job in tests: a run of `tiny`, with an accident.
 
     mpirun -n R python helpers/replica.py FOLDER OUTPUT [ACCIDENT RANK STEP] [OPTION=VALUE …]
 
@@ -18,21 +18,22 @@ from typing import Any
 
 from helpers import tiny
 from helpers.target import assign, download
-from pyalexnet import cli
+from pyalexnet.commands import common
+from pyalexnet.commands import train as train_command
 from pyalexnet.data.augmentation import shuffled
-from pyalexnet.optim import SGD
-from pyalexnet.replicas import launched
-from pyalexnet.train import train
+from pyalexnet.nn.optim import SGD
+from pyalexnet.parallel.communicator import launched
+from pyalexnet.training.trainer import train
 
 FOLDER = Path(sys.argv[1])
 
-#: A pipe where every signal that arrives leaves a byte.
+#: A pipe to which each signal writes a byte.
 ARRIVED, _ARRIVING = os.pipe()
 os.set_blocking(_ARRIVING, False)
 
 
 def stop_by_mpirun() -> None:
-    """Has mpirun told to stop by the first replica; all wait until it has passed that on."""
+    """Interrupts mpirun from rank 0; all ranks wait for the signal that it forwards."""
     if rank() == 0:
         os.kill(int(os.environ["MPIRUN_PID"]), signal.SIGINT)
     os.read(ARRIVED, 1)
@@ -43,7 +44,7 @@ def fail() -> None:
 
 
 def damage() -> None:
-    """Makes the image unreadable that comes last in the second epoch."""
+    """Makes the last image of the second epoch unreadable."""
     [index] = shuffled(5, 1, tiny.TRAIN, [tiny.TRAIN - 1]).tolist()
     label, number = divmod(index, tiny.TRAIN // 3)
     name = f"{3 * number + label:02}.png"
@@ -61,7 +62,7 @@ ACCIDENTS: dict[str, Callable[[], Any]] = {
 
 
 def changed_weight(at: int) -> None:
-    """Has one weight change by itself after step `at`."""
+    """Changes one weight after step `at`."""
     step, done = SGD.step, 0
 
     def changing(self: SGD) -> None:
@@ -69,7 +70,7 @@ def changed_weight(at: int) -> None:
         step(self)
         done += 1
         if done == at:
-            first = self._segments[0].tower.weights["conv1.weight"].reshape((-1,))[:1]
+            first = self._segments[0].part.weights["conv1.weight"].reshape((-1,))[:1]
             assign(first, download(first) + 1e-7)
 
     SGD.step = changing  # type: ignore[method-assign]
@@ -101,7 +102,7 @@ def main() -> int:
         given = {"output": str(path / output)} | options
     else:
         given = tiny.options(path) | {"output": str(path / output)} | options
-    return cli._run(cli._train_parser(), functools.partial(run, on_step), given)
+    return common.run(train_command.parser(), functools.partial(run, on_step), given)
 
 
 def run(on_step: Callable[[int], None], options: dict[str, Any]) -> int:

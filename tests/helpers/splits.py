@@ -1,4 +1,4 @@
-"""Splits that worker processes can find here: what they read tells who read it, or goes wrong."""
+"""Importable splits for tests of worker processes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from pyalexnet.errors import DataError
 
 
 def workers() -> set[int]:
-    """Give the worker processes that this process has started and not yet seen the end of."""
+    """Returns the process ids of this process's running loader workers."""
     pids = set()
     for task in Path("/proc/self/task").iterdir():
         for pid in (task / "children").read_text().split():
-            if b"pyalexnet.data.workers" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"pyalexnet.data.loading.workers" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 pids.add(int(pid))
     return pids
 
 
 class Numbered(Split):
-    """Every pixel of image i has the two bytes of i as its channels; the label is i % 7.
+    """Every pixel of image i holds the two bytes of i as its channels; the label is i % 7.
 
     Parameters
     ----------
     n : int
     damaged : tuple of int
-        Images that are unreadable.
+        Unreadable images.
     skip_bad : bool
-        Skip these rather than raise DataError.
+        Skip these instead of raising DataError.
     """
 
     def __init__(self, n: int, damaged: tuple[int, ...] = (), *, skip_bad: bool = False) -> None:
@@ -52,21 +52,21 @@ class Numbered(Split):
 
 
 def numbers(images: NDArray[np.uint8]) -> list[int]:
-    """Give the numbers of `Numbered` images."""
+    """Returns the indices that `Numbered` images hold."""
     pixels = images.reshape(len(images), -1, 2).astype(int)
     assert (pixels == pixels[:, :1]).all()
     return (pixels[:, 0, 0] + 256 * pixels[:, 0, 1]).tolist()
 
 
 class Process(Numbered):
-    """An image shows the process that read it."""
+    """Every image holds the id of the process that read it."""
 
     def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         out.reshape(len(indices), -1)[:, :8] = np.array([os.getpid()]).view(np.uint8)
 
 
 class Dying(Numbered):
-    """The process that reads image 20 dies, in a way of several."""
+    """The process that reads image 20 fails or dies as `how` says."""
 
     def __init__(self, n: int, how: str) -> None:
         super().__init__(n)
@@ -85,14 +85,14 @@ class Dying(Numbered):
 
 
 class Unpicklable(Numbered):
-    """Cannot be taken apart for a worker."""
+    """Cannot be pickled for a worker."""
 
     def __reduce__(self) -> str:
         raise TypeError("not to be pickled")
 
 
 class Unknown(Numbered):
-    """Cannot be put together by a worker."""
+    """Cannot be unpickled by a worker."""
 
     def __setstate__(self, state: object) -> None:
         sys.exit(3)

@@ -14,14 +14,14 @@ from pyalexnet import device as devices
 from pyalexnet.device import Array, Device
 from pyalexnet.errors import DeviceError
 
-#: The environment variable that has their names.
+#: The environment variable with their names.
 VARIABLE = "PYALEXNET_TEST_DEVICES"
 
 #: One or two names, such as ["host"] or ["cuda:0", "cuda:1"].
 NAMES = os.environ.get(VARIABLE, "host").split(",")
-#: The device of tests that need one.
+#: The device for tests that need one.
 NAME = NAMES[0]
-#: The devices of tests that need two: both, or the only one twice.
+#: The devices for tests that need two: both, or the only one twice.
 PAIR = f"{NAME},{NAMES[-1]}"
 IS_HOST = NAME == "host"
 #: Whether the GPUs are emulated: every access is checked, and AlexNet's step takes minutes.
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "DEVICE":  # opened by those who use it, and not by every process
+    if name == "DEVICE":  # opened on first use, not in every process
         return devices.get(NAME)
     raise AttributeError(name)
 
 
 def check() -> None:
-    """Raises DeviceError unless there are such devices, one or two of a kind."""
+    """Raises DeviceError unless one or two devices of one kind are named and usable."""
     if len(NAMES) > 2 or len({devices.get(name).name[:4] for name in NAMES}) > 1:
         raise DeviceError(f"devices {','.join(NAMES)}: expected one, or two of a kind")
 
 
 def download(array: Array) -> np.ndarray:
-    """A NumPy copy of a device's array."""
+    """Copies a device's array to NumPy."""
     return devices.of(array).download(array)
 
 
 def assign(array: Array, values: Any) -> None:
-    """Sets a device's array, as array[...] = values does where it is NumPy's."""
+    """Sets a device's array, as array[...] = values does with NumPy."""
     devices.of(array).copy_in(array, np.broadcast_to(np.asarray(values), array.shape))

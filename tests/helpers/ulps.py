@@ -1,14 +1,14 @@
-"""How many ulps the functions that a target approximates may be off.
+"""Error bounds, in ulps, of a target's approximate functions.
 
-The host's kernels are held to the error of NumPy's functions, so that it has nothing here. A GPU's
-bounds are documented, and granted to tests on top of that.
+Host kernels must be as accurate as NumPy, so the host has no bounds here. A GPU's documented bounds
+are added to what tests allow.
 """
 
 from __future__ import annotations
 
 from helpers import target
 
-#: The most that one ulp is of a float32.
+#: The largest relative size of an ulp of a float32.
 ULP = 2.0**-23
 
 #: CUDA C++ Programming Guide, Mathematical Functions, table of single-precision functions: "maximum
@@ -19,5 +19,5 @@ CUDA["inverse_three_quarters"] = 6
 
 
 def granted(*functions: str) -> float:
-    """The relative error that results through these `functions` may have beside others."""
+    """Returns the additional relative error of results that use these `functions`."""
     return 0 if target.IS_HOST else ULP * sum(CUDA[name] for name in functions)

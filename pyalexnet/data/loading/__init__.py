@@ -1,0 +1,7 @@
+"""Batches, prefetched by threads or processes.
+
+=========  ==============================================================
+`loader`   `Loader`: batches in order, epoch after epoch
+`workers`  fill the batches: `Inline`, `Threads`, `Processes`
+=========  ==============================================================
+"""

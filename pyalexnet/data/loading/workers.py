@@ -1,0 +1,401 @@
+"""Workers that fill a loader's batches: the caller itself, threads, or processes.
+
+A loader's images and labels are in a ring of slots, one batch per slot. A `Task` is part of a
+batch; workers run tasks in any order and report each as a `Result`.
+
+Processes are started with `subprocess`, not `multiprocessing`: this never forks a process that has
+threads, does not run the user's script again, and puts workers in their own session, which Ctrl-C
+in a terminal does not reach. The ring is anonymous shared memory; parent and workers communicate
+only through pipes. If any process dies, the others see end-of-file on their pipe, and nothing is
+left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import multiprocessing
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import traceback
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import connection
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyalexnet.data.augmentation import shuffled
+from pyalexnet.data.dataset import Split
+from pyalexnet.errors import DataError, UserError
+
+_ALIGNMENT = 64  # a cache line
+_RECORD = struct.Struct("=6q16x")  # a task in a pipe: 64 bytes, which divide a page
+
+
+class WorkerDied(DataError):
+    """A worker process ended before its work."""
+
+
+class Task(NamedTuple):
+    """A part of a batch to read: consecutive images of an epoch's order, into one slot.
+
+    Attributes
+    ----------
+    batch : int
+        Index of the batch, over all epochs.
+    slot, begin, images : int
+        Where to: slot, first position in it, and number of images.
+    epoch, position : int
+        Where from: epoch, and first position in its order.
+    """
+
+    batch: int
+    slot: int
+    begin: int
+    images: int
+    epoch: int
+    position: int
+
+
+class Result(NamedTuple):
+    """The result of a task.
+
+    Attributes
+    ----------
+    task : Task
+    unreadable : list of int
+        Indices of images with label -1.
+    error : Exception, optional
+        Set if the images were not read.
+    """
+
+    task: Task
+    unreadable: list[int]
+    error: Exception | None = None
+
+
+class Ring:
+    """A ring buffer of batches.
+
+    Parameters
+    ----------
+    slots, size : int
+        Number of batches, and of images in each.
+    shape : (H, W, C)
+    memory : mmap, optional
+        The memory to use; allocated by default.
+
+    Attributes
+    ----------
+    images : uint8 (slots, size, H, W, C)
+    labels : int32 (slots, size)
+    memory : uint8 (bytes,)
+        The whole buffer, page-aligned.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        size: int,
+        shape: tuple[int, int, int],
+        memory: mmap.mmap | None = None,
+    ) -> None:
+        held = self.nbytes(slots, size, shape)
+        self.memory = np.frombuffer(memory or mmap.mmap(-1, held), np.uint8, held)
+        pixels = slots * size * shape[0] * shape[1] * shape[2]
+        self.images = self.memory[:pixels].reshape(slots, size, *shape)
+        first = _aligned(pixels)
+        self.labels = self.memory[first : first + 4 * slots * size].view(np.int32)
+        self.labels = self.labels.reshape(slots, size)
+
+    @staticmethod
+    def nbytes(slots: int, size: int, shape: tuple[int, int, int]) -> int:
+        """Returns the size of the memory in bytes, at least one."""
+        pixels = slots * size * shape[0] * shape[1] * shape[2]
+        return _aligned(_aligned(pixels) + 4 * slots * size + 1)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+class Reader(NamedTuple):
+    """Runs tasks.
+
+    Attributes
+    ----------
+    split : Split
+    seed : int, optional
+        Shuffles; None: every epoch's order is 0 … n-1.
+    """
+
+    split: Split
+    seed: int | None
+
+    def indices(self, epoch: int, position: int, count: int) -> NDArray[np.int64]:
+        """Returns the image indices at consecutive positions of an epoch: int64 (count,)."""
+        positions = np.arange(position, position + count)
+        if self.seed is None:
+            return positions
+        return shuffled(self.seed, epoch, len(self.split), positions)
+
+    def do(self, task: Task, ring: Ring) -> Result:
+        """Reads a task's images into the ring; an error is returned in the result."""
+        places = slice(task.begin, task.begin + task.images)
+        indices = self.indices(task.epoch, task.position, task.images)
+        try:
+            self.split.read_into(indices, ring.images[task.slot, places])
+        except Exception as error:
+            return Result(task, [], error)
+        labels = self.split.labels[indices]  # after reading, which may set labels to -1
+        ring.labels[task.slot, places] = labels
+        return Result(task, indices[labels < 0].tolist())
+
+
+class Workers(ABC):
+    """Runs the tasks of one ring.
+
+    Attributes
+    ----------
+    ring : Ring
+    """
+
+    ring: Ring
+
+    @abstractmethod
+    def submit(self, task: Task) -> None:
+        """Queues a task."""
+
+    @abstractmethod
+    def wait(self) -> Result:
+        """Waits for a task and returns its result. At least one must be in flight."""
+
+    @abstractmethod
+    def drop(self) -> None:
+        """Discards all tasks in flight; none is running on return."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stops the workers immediately."""
+
+
+class Inline(Workers):
+    """Reads in the caller's thread, inside `wait`."""
+
+    def __init__(self, reader: Reader, ring: Ring) -> None:
+        self.ring, self._reader = ring, reader
+        self._tasks: deque[Task] = deque()
+
+    def submit(self, task: Task) -> None:
+        self._tasks.append(task)
+
+    def wait(self) -> Result:
+        return self._reader.do(self._tasks.popleft(), self.ring)
+
+    def drop(self) -> None:
+        self._tasks.clear()
+
+    close = drop
+
+
+class Threads(Workers):
+    """Threads of this process, for splits in memory."""
+
+    def __init__(self, reader: Reader, ring: Ring, workers: int) -> None:
+        self.ring, self._reader = ring, reader
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pyalexnet-loader")
+        self._tasks: deque[Future[Result]] = deque()
+
+    def submit(self, task: Task) -> None:
+        self._tasks.append(self._pool.submit(self._reader.do, task, self.ring))
+
+    def wait(self) -> Result:
+        return self._tasks.popleft().result()
+
+    def drop(self) -> None:
+        tasks = [task for task in self._tasks if not task.cancel()]
+        self._tasks.clear()
+        for task in tasks:
+            task.result()
+
+    def close(self) -> None:
+        self._tasks.clear()
+        self._pool.shutdown(cancel_futures=True)
+
+
+class Processes(Workers):
+    """Processes, for splits that decode.
+
+    All take their tasks from one pipe, 64 bytes per task. Linux reads that atomically, so they need
+    no lock, which a dying worker might hold. Each has its own pipe for results. The split is
+    pickled once, into the ring's shared memory; all workers use its large arrays there.
+
+    Raises
+    ------
+    UserError
+        There is too little memory for the ring, or a process cannot be started.
+    """
+
+    def __init__(
+        self, reader: Reader, slots: int, size: int, shape: tuple[int, int, int], workers: int
+    ) -> None:
+        self._workers: dict[connection.Connection, subprocess.Popen[bytes]] = {}
+        self._done: deque[Result] = deque()
+        self._under_way = 0
+        self._giving = -1
+        arrays: list[pickle.PickleBuffer] = []
+        program = pickle.dumps(reader, protocol=5, buffer_callback=arrays.append)
+        parts = [memoryview(program), *(array.raw() for array in arrays)]
+        layout, end = [], Ring.nbytes(slots, size, shape)
+        for part in parts:
+            layout.append((end, part.nbytes))
+            end = _aligned(end + part.nbytes)
+        taking, self._giving = os.pipe()
+        try:
+            with _shared(end) as file:
+                memory = mmap.mmap(file, end)
+                for (begin, length), part in zip(layout, parts, strict=True):
+                    memory[begin : begin + length] = part
+                self.ring = Ring(slots, size, shape, memory)
+                form = json.dumps([slots, size, shape, layout])
+                for _ in range(workers):
+                    self._start(taking, file, form)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise UserError(f"a worker process cannot be started: {error}") from error
+            raise
+        finally:
+            os.close(taking)
+
+    def _start(self, taking: int, file: int, form: str) -> None:
+        results, sender = multiprocessing.Pipe(duplex=False)
+        # Same import path as here: the split's class may be in any module.
+        program = f"import sys; sys.path[:] = {sys.path!r}\nfrom {__name__} import serve\nserve()"
+        files = (taking, sender.fileno(), file)
+        try:
+            worker = subprocess.Popen(
+                [sys.executable, "-c", program, *map(str, files), form],
+                pass_fds=files,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                # Otherwise each worker's BLAS starts idle threads for all cores.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+        finally:
+            sender.close()
+        self._workers[results] = worker
+
+    def submit(self, task: Task) -> None:
+        self._under_way += 1
+        # A broken pipe means that all workers died, which `wait` reports.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._giving, _RECORD.pack(*task))
+
+    def wait(self) -> Result:
+        while not self._done:
+            for results in connection.wait(list(self._workers)):
+                assert isinstance(results, connection.Connection)
+                try:
+                    self._done.append(results.recv())
+                except (EOFError, OSError):  # end-of-file, perhaps within a message
+                    raise WorkerDied(_exit_reason(self._workers[results].wait())) from None
+        self._under_way -= 1
+        return self._done.popleft()
+
+    def drop(self) -> None:
+        while self._under_way:
+            self.wait()
+
+    def close(self) -> None:
+        if self._giving >= 0:
+            os.close(self._giving)
+            self._giving = -1
+        # Workers only read, so killing them is safe.
+        for worker in self._workers.values():
+            worker.kill()
+        for results, worker in self._workers.items():
+            worker.wait()
+            results.close()
+        self._workers = {}
+
+    def __del__(self) -> None:
+        self.close()
+
+
+@contextlib.contextmanager
+def _shared(size: int) -> Any:
+    """Yields the descriptor of an anonymous file in memory with `size` bytes allocated."""
+    try:
+        if sys.platform == "linux":
+            file = os.memfd_create("pyalexnet-loader")
+        else:
+            with tempfile.TemporaryFile() as named:
+                file = os.dup(named.fileno())
+        try:
+            if sys.platform == "darwin":
+                os.truncate(file, size)
+            else:
+                os.posix_fallocate(file, 0, size)  # or a later write would kill the process
+        except BaseException:
+            os.close(file)
+            raise
+    except OSError as error:
+        raise UserError(
+            f"shared memory for prefetched images: {size / 1e6:,.0f} MB cannot be allocated: "
+            f"{error.strerror}; a smaller batch or fewer workers need less"
+        ) from error
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _exit_reason(status: int) -> str:
+    if status >= 0:
+        return f"a worker process ended with status {status}; see its output"
+    cause = {
+        signal.SIGKILL: ", as Linux does when memory runs out",
+        signal.SIGBUS: ", as by a truncated memory-mapped file or a disk failure",
+    }.get(signal.Signals(-status), "")
+    return f"a worker process was killed by {signal.Signals(-status).name}{cause}"
+
+
+def serve() -> None:
+    """Runs tasks in a worker process until the task pipe closes, as when the parent ends."""
+    # A batch system may signal every process; only the parent handles it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    taking, sending, file = map(int, sys.argv[1:4])
+    slots, size, (rows, columns, channels), layout = json.loads(sys.argv[4])
+    memory = mmap.mmap(file, 0)
+    os.close(file)
+    ring = Ring(slots, size, (rows, columns, channels), memory)
+    view = memoryview(memory)
+    results = connection.Connection(sending, readable=False)
+    with contextlib.suppress(BrokenPipeError):  # the parent ended
+        _work(taking, results, ring, [view[begin : begin + length] for begin, length in layout])
+    os._exit(0)  # skips the interpreter's slow shutdown
+
+
+def _work(
+    taking: int, results: connection.Connection, ring: Ring, parts: Sequence[memoryview]
+) -> None:
+    reader: Reader = pickle.loads(parts[0], buffers=parts[1:])
+    while record := os.read(taking, _RECORD.size):
+        done = reader.do(Task(*_RECORD.unpack(record)), ring)
+        if done.error is not None and not isinstance(done.error, UserError):
+            # Tracebacks, and some exceptions, cannot be pickled.
+            trace = "".join(traceback.format_exception(done.error))
+            done = done._replace(error=RuntimeError(f"in a worker process:\n{trace}"))
+        results.send(done)

@@ -1,0 +1,151 @@
+"""MNIST and data sets in its format: IDX files, gzipped or not.
+
+An IDX file consists of two zero bytes, a type code, the number of dimensions, each dimension as a
+big-endian 32-bit integer, and the values (http://yann.lecun.com/exdb/mnist).
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyalexnet.data.dataset import ArraySplit, Dataset, check_labels
+from pyalexnet.errors import DataError
+
+DIGITS = [str(digit) for digit in range(10)]
+FASHION = [
+    "T-shirt/top",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+]
+
+FILES = (
+    "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+    "t10k-labels-idx1-ubyte, each with or without .gz"
+)
+
+_UINT8 = 8
+
+
+def open_mnist(folder: Path) -> Dataset:
+    """Opens the four files of MNIST, or of another set of ten classes in its format."""
+    return _open(folder, "mnist", DIGITS, mirror=False)
+
+
+def open_fashion_mnist(folder: Path) -> Dataset:
+    """Opens the four files of Fashion-MNIST."""
+    return _open(folder, "fashion-mnist", FASHION, mirror=True)
+
+
+def _open(folder: Path, name: str, classes: list[str], *, mirror: bool) -> Dataset:
+    train = _read_split(folder, "train", len(classes))
+    val = _read_split(folder, "t10k", len(classes))
+    if train.shape != val.shape:
+        raise DataError(
+            f"{folder}: image size is {val.shape[:2]} in the t10k file; "
+            f"expected {train.shape[:2]}, as in the train file"
+        )
+    return Dataset(name, classes, train, val, mirror)
+
+
+def _read_split(folder: Path, prefix: str, classes: int) -> ArraySplit:
+    image_file = _find(folder, f"{prefix}-images", "idx3-ubyte")
+    label_file = _find(folder, f"{prefix}-labels", "idx1-ubyte")
+    images = read_idx(image_file, 3)
+    labels = read_idx(label_file, 1)
+    if len(images) != len(labels):
+        raise DataError(
+            f"{label_file}: number of labels is {len(labels)}; "
+            f"expected {len(images)}, as in {image_file.name}"
+        )
+    check_labels(labels, classes, label_file)
+    return ArraySplit(images[..., np.newaxis], labels)
+
+
+def _find(folder: Path, stem: str, ending: str) -> Path:
+    # Some archives have a dot where the original names have a hyphen.
+    names = [f"{stem}{mark}{ending}{gz}" for mark in "-." for gz in ("", ".gz")]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(f"{folder}: no {stem} file; expected one of {', '.join(names)}")
+
+
+def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Reads an IDX file of bytes, gzipped or not (detected by its content).
+
+    Parameters
+    ----------
+    path : Path
+    dimensions : int
+        Required number of dimensions.
+
+    Returns
+    -------
+    uint8 array of the file's shape
+
+    Raises
+    ------
+    DataError
+        The magic number is wrong, the size does not match the header, there are no values, or the
+        gzip stream is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            if not zipped:
+                return _parse(file, path, dimensions)
+            with gzip.GzipFile(fileobj=file) as unzipped:
+                return _parse(unzipped, path, dimensions)
+    except EOFError:
+        raise DataError(f"{path}: truncated; expected a complete gzip file") from None
+    except (OSError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def _parse(file: BinaryIO | gzip.GzipFile, path: Path, dimensions: int) -> NDArray[np.uint8]:
+    header = _read(file, 4 + 4 * dimensions)
+    magic = bytes([0, 0, _UINT8, dimensions])
+    if header[:4] != magic:
+        raise DataError(
+            f"{path}: magic number is {header[:4].hex() or 'missing'}; expected {magic.hex()} "
+            f"(an IDX file of bytes with {dimensions} dimension{'s'[: dimensions > 1]})"
+        )
+    if len(header) < 4 + 4 * dimensions:
+        raise DataError(
+            f"{path}: header is {len(header)} bytes; expected {4 + 4 * dimensions} (truncated)"
+        )
+    shape = struct.unpack(f">{dimensions}I", header[4:])
+    size = math.prod(shape)
+    if size == 0:
+        raise DataError(f"{path}: shape is {shape}; expected at least one value")
+    values = _read(file, size + 1)
+    if len(values) != size:
+        had = f"{len(values)}" if len(values) < size else "more"
+        raise DataError(
+            f"{path}: number of bytes after the header is {had}; expected {size} for shape {shape}"
+        )
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def _read(file: BinaryIO | gzip.GzipFile, size: int) -> bytearray:
+    # In chunks: a damaged header may specify more bytes than fit in memory.
+    values = bytearray()
+    while len(values) < size and (part := file.read(min(size - len(values), 1 << 24))):
+        values += part
+    return values

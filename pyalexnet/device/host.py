@@ -1,0 +1,95 @@
+"""This machine's processors."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.device.base import Array, Device, Event, HostArray, Shape
+from pyalexnet.errors import DeviceError
+
+#: Host arrays start at multiples of so many bytes: a cache line, and the widest vector.
+ALIGNMENT = 64
+
+
+class HostDevice(Device):
+    """This machine's processors: the kernels of `pyalexnet._host` on its threads."""
+
+    name = "host"
+
+    def __init__(self) -> None:
+        try:
+            import pyalexnet._host as _host
+        except ImportError as error:
+            source = Path(__file__).parents[2] / "setup.py"
+            advice = (
+                f"; {source.parent} is the source folder, where nothing has been built: "
+                "run 'pip install .' and start from another folder, or 'pip install -e .'"
+            )
+            raise DeviceError(
+                f"the extension pyalexnet._host does not load: {error}"
+                + (advice if source.exists() else "")
+            ) from error
+        self.lib = _host
+        self.kernels = _host.Kernels()
+        self.images_multiple = _host.IMAGES_MULTIPLE
+
+    def empty(self, shape: Shape, dtype: npt.DTypeLike = np.float32) -> HostArray:
+        return self._aligned(np.empty, shape, np.dtype(dtype))
+
+    def zeros(self, shape: Shape, dtype: npt.DTypeLike = np.float32) -> HostArray:
+        return self._aligned(np.zeros, shape, np.dtype(dtype))
+
+    @staticmethod
+    def _aligned(allocate: Any, shape: Shape, dtype: np.dtype[Any]) -> HostArray:
+        # NumPy itself asks for huge pages under large arrays, but starts them anywhere.
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        memory = allocate(size + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        return np.asarray(memory[start : start + size].view(dtype).reshape(shape))
+
+    def copy_in(self, out: Array, host: HostArray) -> None:
+        if host.shape != out.shape:
+            raise ValueError(f"host: shape {host.shape}, expected {out.shape}")
+        np.copyto(out, host)  # type: ignore[arg-type]
+
+    def download(self, array: Array) -> HostArray:
+        return np.array(array)
+
+    def place(self, host: HostArray, buffer: Array) -> Array:
+        return np.ascontiguousarray(host)
+
+    def copy_from(
+        self, out: Array, source: Array, owner: Device, wait_for: tuple[Event, Event] = (None, None)
+    ) -> None:
+        np.copyto(out, source)  # type: ignore[arg-type]
+
+    def record_event(self) -> Event:
+        return None
+
+    def wait(self, event: Event) -> None:
+        pass
+
+    def pin(self, memory: HostArray) -> None:
+        pass
+
+    def unpin(self, memory: HostArray) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+    def peak_memory(self) -> int:
+        status = Path("/proc/self/status")
+        if status.exists():  # Linux, whose getrusage would start from what the parent process had
+            peak = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+            if peak:
+                return int(peak[1]) * 1024
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,207 @@
+"""Loss and errors of trained nets on validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyalexnet import data
+from pyalexnet import device as devices
+from pyalexnet.errors import CheckpointError, DataError, UserError
+from pyalexnet.evaluation.members import Member, load_members
+from pyalexnet.evaluation.tally import ClassErrors, Tally
+from pyalexnet.evaluation.views import STRIDE, Crops, average, views
+from pyalexnet.evaluation.writers import Submission, Table, Writer
+from pyalexnet.files import naming, opened_for_replacing
+from pyalexnet.model import Metrics
+from pyalexnet.training.checkpoint import check_data
+
+
+class MemberResult(NamedTuple):
+    """Results of one net alone."""
+
+    path: Path  #: the checkpoint
+    crops: Crops  #: its views
+    metrics: Metrics
+
+
+class Evaluation(NamedTuple):
+    """Results of `evaluate`."""
+
+    metrics: Metrics  #: of the probabilities averaged over nets and views
+    members: list[MemberResult]
+    by_class: list[ClassErrors]  #: of the averaged probabilities, by label
+    classes: list[str]  #: their names
+    skipped: int  #: unreadable images
+
+
+def evaluate(
+    paths: Sequence[Path],
+    spec: str | None = None,
+    *,
+    kind: str = "centre",
+    stride: int = STRIDE,
+    predictions: Path | None = None,
+    submission: Path | None = None,
+    device: str = "auto",
+    batch_size: int = 128,
+    workers: int | None = None,
+    threads: int | None = None,
+    skip_bad: bool = False,
+    progress: bool = False,
+) -> Evaluation:
+    """Computes loss and errors of nets on the validation images of a data set.
+
+    All nets see a batch before the next one is read, so that only counts are kept.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Checkpoints, whose probabilities are averaged (the paper's five nets, section 6). Each
+        subtracts its own mean image and reads a folder's images at its own size.
+    spec : str, optional
+        The data set, by default the one that the nets were trained on.
+    kind, stride
+        As in `views.views`.
+    predictions, submission : Path, optional
+        Files to write: `writers.Table` and `writers.Submission`.
+    device : str
+        As in `device.open`.
+    batch_size, workers, threads, skip_bad
+        As in `training.options.Options`; the results depend on them by rounding only.
+    progress : bool
+        Show a progress bar if standard error is a terminal.
+
+    Raises
+    ------
+    UserError
+        A checkpoint, the data or the device cannot be used, or they do not fit each other; a file
+        cannot be written; or a submission is wanted and the classes have no ILSVRC2012_IDs.
+    """
+    wanted = [path for path in (predictions, submission) if path is not None]
+    if len({path.expanduser().resolve() for path in wanted}) < len(wanted):
+        raise UserError(f"predictions and submission are both {predictions}; expected two files")
+    with ExitStack() as stack:
+        files = {path: stack.enter_context(opened_for_replacing(path)) for path in wanted}
+        members = load_members(paths, devices.open(device, threads), batch_size)
+        sets = _open_sets(members, spec or _common_spec(members), skip_bad)
+        writers: list[tuple[Path, Writer]] = []
+        if predictions is not None:
+            writers.append((predictions, Table(files[predictions], sets[0].classes)))
+        if submission is not None:
+            if sets[0].ids is None:
+                raise UserError(
+                    f"submission {submission}: data is {sets[0].name}; expected ImageNet, prepared "
+                    "with its devkit, which has ILSVRC2012_IDs"
+                )
+            writers.append((submission, Submission(files[submission], sets[0].ids)))
+        crops = [
+            views(
+                kind,
+                own.val.shape[:2],
+                member.model.net.input[1:],
+                mirror=own.mirror,
+                stride=stride,
+            )
+            for member, own in zip(members, sets, strict=True)
+        ]
+        return _measure(members, sets, crops, writers, workers, progress)
+
+
+def _common_spec(members: Sequence[Member]) -> str:
+    """The data set that all members were trained on."""
+    specs = [member.checkpoint.data.get("spec") for member in members]
+    for member, spec in zip(members, specs, strict=True):
+        if spec is None:
+            raise CheckpointError(f"{member.path}: data is not recorded; expected --data")
+        if spec != specs[0]:
+            raise CheckpointError(
+                f"{member.path}: data is {spec}; expected {specs[0]}, that of {members[0].path}, "
+                "or --data"
+            )
+    return str(specs[0])
+
+
+def _open_sets(members: Sequence[Member], spec: str, skip_bad: bool) -> list[data.Dataset]:
+    """The data set at each member's image size; members with the same size share it."""
+    source, _ = data.find_source(spec)
+    opened: dict[int | None, data.Dataset] = {}
+    sets = []
+    for path, _, checkpoint in members:
+        size = checkpoint.image_shape[0] if source.resizes else None
+        if size not in opened:
+            opened[size] = data.open_dataset(spec, size=size, skip_bad=skip_bad)
+        check_data(path, checkpoint, opened[size])
+        sets.append(opened[size])
+    return sets
+
+
+def _measure(
+    members: Sequence[Member],
+    sets: Sequence[data.Dataset],
+    crops: Sequence[Crops],
+    writers: Sequence[tuple[Path, Writer]],
+    workers: int | None,
+    progress: bool,
+) -> Evaluation:
+    from tqdm import tqdm
+
+    classes, val = sets[0].classes, sets[0].val
+    splits = list({id(own.val): own.val for own in sets}.values())
+    sources = [splits.index(own.val) for own in sets]
+    tallies, averaged = [Tally(len(classes)) for _ in members], Tally(len(classes))
+    done = 0
+    with tqdm(
+        total=len(val),
+        unit=" images",
+        leave=False,
+        dynamic_ncols=True,
+        disable=None if progress else True,  # None: unless it is a terminal
+    ) as bar:
+        for images, labels in _batches(splits, members[0].model.batch_size, workers):
+            mean = np.zeros((len(labels), len(classes)))
+            for member, source, own, tally in zip(members, sources, crops, tallies, strict=True):
+                probabilities = average(member.model, images[source], own)
+                tally.add(probabilities, labels)
+                mean += probabilities / len(members)
+            averaged.add(mean, labels)
+            if writers:
+                names = [val.name(done + i) for i in range(len(labels))]
+                for path, writer in writers:
+                    with naming(path):
+                        writer.add(names, labels, mean)
+            done += len(labels)
+            bar.update(len(labels))
+    metrics = averaged.metrics()
+    if not metrics.images:
+        raise DataError(f"none of the {len(val)} validation images could be read; expected some")
+    return Evaluation(
+        metrics,
+        [
+            MemberResult(member.path, own, tally.metrics())
+            for member, own, tally in zip(members, crops, tallies, strict=True)
+        ],
+        averaged.by_class(),
+        classes,
+        len(val) - metrics.images,
+    )
+
+
+def _batches(
+    splits: Sequence[data.Split], batch_size: int, workers: int | None
+) -> Iterator[tuple[list[NDArray[np.uint8]], NDArray[np.int32]]]:
+    """Batches of splits that differ in image size only: each split's images, and the labels.
+
+    A label is -1 if any split cannot read the image.
+    """
+    with ExitStack() as stack:
+        loaders = [
+            stack.enter_context(data.Loader(split, batch_size, workers=workers)) for split in splits
+        ]
+        for parts in zip(*(loader.epoch() for loader in loaders), strict=True):
+            yield [part.images for part in parts], np.min([part.labels for part in parts], axis=0)

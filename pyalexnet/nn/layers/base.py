@@ -1,0 +1,275 @@
+"""What a layer is: a frozen description that is given its arrays by the net that runs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pyalexnet.device import Array, Device, Shape
+from pyalexnet.errors import NetError
+
+ACTIVATIONS = ("", "relu", "tanh")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A learnt tensor.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    std, constant : float
+        Initial values are drawn from N(constant, std²).
+    is_bias : bool
+        The optimiser uses the biases' learning rate.
+    decays : bool
+        Weight decay applies.
+    """
+
+    shape: Shape
+    std: float = 0.0
+    constant: float = 0.0
+    is_bias: bool = False
+    decays: bool = True
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+
+class TensorSpec(NamedTuple):
+    """A tensor that a layer needs beside its inputs, its output and its parameters."""
+
+    shape: Shape
+    dtype: npt.DTypeLike = np.float32
+    value: float = 0.0  #: initial value of a buffer; a saved tensor has none
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """One forward (and backward) pass over a batch.
+
+    Attributes
+    ----------
+    training : bool
+        Training mode; otherwise test mode.
+    images : int
+        Real images in the batch; the arrays' other images are padding.
+    seed, step, first_image : int
+        Counters of the random draws. `first_image` is the place of the first image in the global
+        batch.
+    """
+
+    training: bool
+    images: int
+    seed: int = 0
+    step: int = 0
+    first_image: int = 0
+
+
+@dataclass
+class LayerBuffers:
+    """A layer's arrays, allocated once.
+
+    Attributes
+    ----------
+    device : Device
+    xs : list of Array
+        The inputs. Their values stay until the backward pass.
+    y : Array
+        The output. It stays until the backward pass, too.
+    dxs : list of Array or None
+        Gradients of the inputs; None where no layer below has parameters.
+    dy : Array or None
+        Gradient of the output. The layer may overwrite it.
+    in_place : list of bool
+        For each input, whether it is already where `Layer.input_views` wants it.
+    parameters, gradients : dict of Array
+        By the names that `Layer.parameters` uses.
+    saved : dict of Array
+        By the names that `Layer.saved` uses.
+    buffers : dict of Array
+        By the names that `Layer.buffers` uses.
+    workspace : Array or None
+        At least `Layer.workspace` floats, shared by all layers.
+    stream : int
+        Number of the layer among those that draw random numbers.
+    """
+
+    device: Device
+    xs: list[Array]
+    y: Array
+    dxs: list[Array | None]
+    dy: Array | None
+    in_place: list[bool]
+    parameters: dict[str, Array] = field(default_factory=dict)
+    gradients: dict[str, Array] = field(default_factory=dict)
+    saved: dict[str, Array] = field(default_factory=dict)
+    buffers: dict[str, Array] = field(default_factory=dict)
+    workspace: Array | None = None
+    stream: int = 0
+
+    @property
+    def x(self) -> Array:
+        """The first input."""
+        return self.xs[0]
+
+    @property
+    def dx(self) -> Array | None:
+        """Gradient of the first input."""
+        return self.dxs[0]
+
+    @property
+    def output_gradient(self) -> Array:
+        """`dy`, in a backward pass."""
+        assert self.dy is not None
+        return self.dy
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with one input and no parameters, whose output has the input's shape.
+
+    Subclasses override what differs. Shapes are those of one image: (C, H, W) for maps, (F,) for
+    features; arrays have the images as one more, last axis. Methods take the shape of each input.
+
+    Attributes
+    ----------
+    name : str
+        By default, `prefix` and a number, such as "conv1"; see `Net.names`.
+    inputs : tuple of str
+        Names of the layers that it reads, or "input"; by default, the layer before.
+
+    Raises
+    ------
+    NetError
+        The constructors raise it for arguments out of range, `output_shape` for inputs that the
+        layer cannot have.
+    """
+
+    name: str = field(default="", kw_only=True, repr=False)
+    inputs: tuple[str, ...] = field(default=(), kw_only=True, repr=False)
+
+    prefix: ClassVar[str]
+    #: Whether the layer draws random numbers, see `LayerBuffers.stream`.
+    draws: ClassVar[bool] = False
+    #: What a net allocates for the layer.
+    buffers_type: ClassVar[type[LayerBuffers]] = LayerBuffers
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Shape of the output."""
+        return self.one(shapes)
+
+    def parameters(self, *shapes: Shape) -> dict[str, Parameter]:
+        """The learnt tensors, such as "weight" and "bias"."""
+        return {}
+
+    def buffers(self, *shapes: Shape) -> dict[str, TensorSpec]:
+        """Tensors that are not learnt but belong to the net's state, such as running means."""
+        return {}
+
+    def saved(self, *shapes: Shape, images: int) -> dict[str, TensorSpec]:
+        """Tensors that the forward pass saves for the backward pass, beside inputs and output."""
+        return {}
+
+    def workspace(self, at: Device, *shapes: Shape, images: int) -> int:
+        """Floats of workspace that the backward pass needs on the device `at`."""
+        return 0
+
+    def macs(self, *shapes: Shape) -> int:
+        """Multiply-adds of the forward pass of one image."""
+        return 0
+
+    def input_views(self, y: Array, *shapes: Shape) -> list[Array | None]:
+        """Where each input may lie within the output `y`, which saves a copy; None: nowhere."""
+        return [None] * len(shapes)
+
+    def forward(self, buffers: LayerBuffers, step: StepContext) -> None:
+        """Computes `buffers.y` and `buffers.saved`."""
+        raise NotImplementedError
+
+    def backward(self, buffers: LayerBuffers, step: StepContext) -> None:
+        """Computes those of `buffers.dxs` that are not None, from `buffers.dy`."""
+        raise NotImplementedError
+
+    def backward_parameters(self, buffers: LayerBuffers, step: StepContext) -> None:
+        """Computes `buffers.gradients`, from `buffers.dy` as `backward` has left it."""
+
+    def dy_queued(self, buffers: LayerBuffers) -> None:
+        """Called once all kernels that compute `buffers.dy` have been queued."""
+
+    def one(self, shapes: Sequence[Shape]) -> Shape:
+        """The shape of the only input."""
+        if len(shapes) != 1:
+            raise NetError(f"{type(self).__name__}: it has {len(shapes)} inputs; expected one")
+        return shapes[0]
+
+    def maps(self, shapes: Sequence[Shape]) -> Shape:
+        """The shape of the only input, which must be maps."""
+        shape = self.one(shapes)
+        if len(shape) != 3:
+            raise NetError(f"{type(self).__name__}: its input is {shape}; expected maps (C, H, W)")
+        return shape
+
+
+def check(layer: Layer, name: str, ok: bool, expected: str) -> None:
+    """Raises NetError that names a field of a layer unless `ok`."""
+    if not ok:
+        raise NetError(
+            f"{type(layer).__name__}: {name} is {getattr(layer, name)!r}; expected {expected}"
+        )
+
+
+def is_int(value: Any, least: int, most: int = 2**31 - 1) -> bool:
+    """Whether `value` is a whole number from `least` to `most`."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def is_number(value: Any, least: float = -math.inf) -> bool:
+    """Whether `value` is a finite number, at least `least`."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value) and value >= least
+
+
+def check_sizes(layer: Layer, *names: str) -> None:
+    """Raises NetError unless these fields are whole numbers from 1, "pad" from 0."""
+    for name in names:
+        least = 0 if name == "pad" else 1
+        check(layer, name, is_int(getattr(layer, name), least), f"a whole number from {least}")
+
+
+def check_flags(layer: Layer, *names: str) -> None:
+    """Raises NetError unless these fields are booleans."""
+    for name in names:
+        check(layer, name, isinstance(getattr(layer, name), bool), "true or false")
+
+
+def check_activation(layer: Any) -> None:
+    """Raises NetError unless the field "activation" is one of `ACTIVATIONS`."""
+    check(layer, "activation", layer.activation in ACTIVATIONS, f"one of {ACTIVATIONS}")
+
+
+def check_weights(layer: Any) -> None:
+    """Raises NetError unless "activation", "bias" and "std" of a layer with weights are right."""
+    check_activation(layer)
+    check(layer, "bias", is_number(layer.bias), "a number")
+    ok = layer.std is None or is_number(layer.std, 0)
+    check(layer, "std", ok, "None or a number from 0")
+
+
+def weight_and_bias(shape: Shape, bias: float, std: float | None) -> dict[str, Parameter]:
+    """Filters of `shape`, the filters last, and their biases.
+
+    `std` None is sqrt(2 / fan-in) (He et al. 2015).
+    """
+    fan_in = math.prod(shape[:-1])
+    return {
+        "weight": Parameter(shape, std=math.sqrt(2 / fan_in) if std is None else std),
+        "bias": Parameter(shape[-1:], constant=bias, is_bias=True, decays=False),
+    }

@@ -1,0 +1,127 @@
+"""Convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pyalexnet import ops
+from pyalexnet.device import Device, Shape
+from pyalexnet.errors import NetError
+from pyalexnet.nn.layers.base import (
+    Layer,
+    LayerBuffers,
+    Parameter,
+    StepContext,
+    check_flags,
+    check_sizes,
+    check_weights,
+    weight_and_bias,
+)
+from pyalexnet.nn.layers.window import window_places
+
+
+@dataclass(frozen=True)
+class Conv(Layer):
+    """Convolution by `filters` filters of `size`×`size` pixels, biases, then the activation.
+
+    Attributes
+    ----------
+    stride, pad : int
+        In pixels, for rows and columns.
+    groups : int
+        The filters of a group read only that group's channels; the paper's towers are 2.
+    ceil_mode : bool
+        The last window may reach over the border, where the image is 0 (see `ops.output_size`).
+    activation : {"", "relu", "tanh"}
+    bias : float
+        Initial value of the biases.
+    std : float or None
+        Of the initial weights; None is sqrt(2 / fan-in) (He et al. 2015).
+    """
+
+    filters: int
+    size: int
+    stride: int = 1
+    pad: int = 0
+    groups: int = 1
+    ceil_mode: bool = False
+    activation: str = "relu"
+    bias: float = 0.0
+    std: float | None = None
+
+    prefix: ClassVar[str] = "conv"
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "filters", "size", "stride", "pad", "groups")
+        check_flags(self, "ceil_mode")
+        check_weights(self)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        shape = self.maps(shapes)
+        if shape[0] % self.groups or self.filters % self.groups:
+            raise NetError(
+                f"Conv: groups is {self.groups}; expected a divisor of both {shape[0]} input "
+                f"channels and {self.filters} filters"
+            )
+        return (self.filters, *window_places(self, shape))
+
+    def parameters(self, *shapes: Shape) -> dict[str, Parameter]:
+        channels = self.maps(shapes)[0] // self.groups
+        return weight_and_bias((channels, self.size, self.size, self.filters), self.bias, self.std)
+
+    def macs(self, *shapes: Shape) -> int:
+        _, rows, columns = self.output_shape(*shapes)
+        return rows * columns * self.parameters(*shapes)["weight"].size
+
+    def workspace(self, at: Device, *shapes: Shape, images: int) -> int:
+        return ops.conv_workspace(
+            at,
+            (*self.maps(shapes), images),
+            self.parameters(*shapes)["weight"].shape,
+            (*self.output_shape(*shapes), images),
+            stride=self.stride,
+            pad=self.pad,
+            groups=self.groups,
+        )
+
+    def forward(self, buffers: LayerBuffers, step: StepContext) -> None:
+        ops.conv_forward(
+            buffers.x,
+            buffers.parameters["weight"],
+            buffers.parameters["bias"],
+            stride=self.stride,
+            pad=self.pad,
+            groups=self.groups,
+            activation=self.activation,
+            out=buffers.y,
+        )
+
+    def backward(self, buffers: LayerBuffers, step: StepContext) -> None:
+        dy = buffers.output_gradient
+        if self.activation:
+            ops.activation_backward(dy, buffers.y, self.activation, out=dy)
+        if buffers.dx is not None:
+            ops.conv_backward_data(
+                dy,
+                buffers.parameters["weight"],
+                buffers.x.shape,
+                stride=self.stride,
+                pad=self.pad,
+                groups=self.groups,
+                out=buffers.dx,
+            )
+
+    def backward_parameters(self, buffers: LayerBuffers, step: StepContext) -> None:
+        dy, dw = buffers.output_gradient, buffers.gradients["weight"]
+        ops.bias_backward(dy, out=buffers.gradients["bias"])
+        ops.conv_backward_weights(
+            buffers.x,
+            dy,
+            dw.shape,
+            stride=self.stride,
+            pad=self.pad,
+            groups=self.groups,
+            workspace=buffers.workspace,
+            out=dw,
+        )

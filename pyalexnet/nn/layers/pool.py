@@ -1,0 +1,82 @@
+"""Pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from pyalexnet import ops
+from pyalexnet.device import Shape
+from pyalexnet.errors import NetError
+from pyalexnet.nn.layers.base import (
+    Layer,
+    LayerBuffers,
+    StepContext,
+    TensorSpec,
+    check,
+    check_flags,
+    check_sizes,
+)
+from pyalexnet.nn.layers.window import window_places
+
+_LARGEST_WINDOW = 256  # a window's pixels are numbered in 16 bits
+
+
+@dataclass(frozen=True)
+class MaxPool(Layer):
+    """Maximum of windows of `size`×`size` pixels, `stride` apart; the paper's overlap (3.4).
+
+    Windows are clipped at the border that `pad` and `ceil_mode` (see `ops.output_size`) let them
+    cross.
+    """
+
+    size: int = 3
+    stride: int = 2
+    pad: int = 0
+    ceil_mode: bool = False
+
+    prefix: ClassVar[str] = "pool"
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "size", "stride", "pad")
+        check(self, "size", self.size <= _LARGEST_WINDOW, f"at most {_LARGEST_WINDOW}")
+        check(self, "pad", self.pad < self.size, f"less than the size, {self.size}")
+        check_flags(self, "ceil_mode")
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        shape = self.maps(shapes)
+        rows, columns = window_places(self, shape)
+        for count, size in zip((rows, columns), shape[1:], strict=True):
+            if (count - 1) * self.stride - self.pad >= size:
+                raise NetError(
+                    f"MaxPool: its last window lies outside the input of {size} pixels; "
+                    "expected it to overlap the input"
+                )
+        return (shape[0], rows, columns)
+
+    def saved(self, *shapes: Shape, images: int) -> dict[str, TensorSpec]:
+        return {"argmax": TensorSpec((*self.output_shape(*shapes), images), np.uint16)}
+
+    def forward(self, buffers: LayerBuffers, step: StepContext) -> None:
+        ops.maxpool_forward(
+            buffers.x,
+            size=self.size,
+            stride=self.stride,
+            pad=self.pad,
+            out=buffers.y,
+            argmax=buffers.saved["argmax"],
+        )
+
+    def backward(self, buffers: LayerBuffers, step: StepContext) -> None:
+        if buffers.dx is not None:
+            ops.maxpool_backward(
+                buffers.output_gradient,
+                buffers.saved["argmax"],
+                buffers.x.shape,
+                size=self.size,
+                stride=self.stride,
+                pad=self.pad,
+                out=buffers.dx,
+            )

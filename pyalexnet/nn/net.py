@@ -1,0 +1,286 @@
+"""Nets as data: a graph of layers.
+
+A net is a name, the size of its input and a tuple of layers in the order in which they run. A layer
+reads the layer before it, or those that it names::
+
+    from pyalexnet import Net
+    from pyalexnet.nn.layers import Add, Conv, Linear, MaxPool
+
+    net = Net("mine", input=(3, 32, 32), layers=(
+        Conv(32, 5, pad=2), MaxPool(name="trunk"),
+        Conv(32, 3, pad=1), Conv(32, 3, pad=1, activation="", name="branch"),
+        Add("relu", inputs=("trunk", "branch")),
+        Linear(10, activation=""),
+    ))
+    open("mine.json", "w").write(net.to_json())
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pyalexnet.device import Shape
+from pyalexnet.errors import NetError
+from pyalexnet.nn.layers import (
+    KINDS,
+    Conv,
+    Layer,
+    Linear,
+    Parameter,
+    SoftmaxCrossEntropy,
+    TensorSpec,
+)
+from pyalexnet.nn.normalization import Normalization
+
+INPUT = "input"
+_DEFAULT, _LOSS = Normalization(), SoftmaxCrossEntropy()
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_/-]*")
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net as data; equal nets compare equal.
+
+    Attributes
+    ----------
+    name : str
+        For people.
+    input : (C, H, W)
+        Of what the first layer reads.
+    layers : tuple of Layer
+        The last one gives the logits: Linear without activation.
+    normalization : Normalization
+        How the input is made of pixels.
+    loss : SoftmaxCrossEntropy
+        Reads the logits and the labels.
+
+    Raises
+    ------
+    NetError
+        A layer cannot have the inputs that it gets; the message names the layer.
+    """
+
+    name: str
+    input: tuple[int, int, int]
+    layers: tuple[Layer, ...]
+    normalization: Normalization = _DEFAULT
+    loss: SoftmaxCrossEntropy = _LOSS
+
+    def __post_init__(self) -> None:
+        ok = len(self.input) == 3 and all(type(n) is int and n > 0 for n in self.input)
+        if not ok:
+            raise NetError(
+                f"net {self.name}: input is {self.input}; expected channels, rows and columns "
+                "from 1"
+            )
+        try:
+            self.normalization.check(self.input[0])
+        except NetError as error:
+            raise NetError(f"net {self.name}: {error}") from None
+        if not self.layers:
+            raise NetError(f"net {self.name}: layers is empty; expected at least one")
+        self._check_names()
+        self._check_use()
+        self.shapes()
+        self._check_state()
+        self._check_last()
+
+    def _check_names(self) -> None:
+        for number, layer in enumerate(self.layers, 1):
+            if not isinstance(layer.name, str) or (layer.name and not _NAME.fullmatch(layer.name)):
+                raise NetError(
+                    f"net {self.name}, layer {number}: name is {layer.name!r}; expected letters, "
+                    "digits, _, / and -, not a digit first"
+                )
+        for name, layer in zip(self.names, self.layers, strict=True):
+            if layer.name == INPUT or (layer.name and self.names.count(name) > 1):
+                raise NetError(f"net {self.name}: two layers are called {name}; expected one")
+
+    def _check_use(self) -> None:
+        read = {value for sources in self.sources for value in sources}
+        for value, name in enumerate((INPUT, *self.names[:-1])):
+            if value not in read:
+                raise NetError(f"net {self.name}: no layer reads {name}; expected one that does")
+
+    def _check_state(self) -> None:
+        for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
+            shapes = self.input_shapes(i)
+            has_state = layer.parameters(*shapes) or layer.buffers(*shapes)
+            if has_state and self.names.count(name) > 1:
+                raise NetError(f"net {self.name}: two layers are called {name}; expected one")
+
+    def _check_last(self) -> None:
+        last = self.layers[-1]
+        if not isinstance(last, Linear) or last.activation:
+            raise NetError(
+                f"net {self.name}, layer {self.names[-1]}: the last layer is {last}; expected "
+                "Linear with activation '', which gives the logits"
+            )
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether the last layer gives the logits; not so in one of two towers."""
+        return True
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return int(self.shapes()[-1][0])
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The layers' names.
+
+        By default, layers with weights are conv1, conv2, …, fc6, … by their rank among the layers
+        with weights; others have the number of the last such layer before them: lrn1, pool1.
+        """
+        names, rank = [], 0
+        for layer in self.layers:
+            rank += isinstance(layer, Conv | Linear)
+            names.append(layer.name or f"{layer.prefix}{rank}")
+        return tuple(names)
+
+    @cached_property
+    def sources(self) -> tuple[tuple[int, ...], ...]:
+        """For each layer, the values that it reads: 0 is the input, i + 1 the output of layer i."""
+        return tuple(self._sources(i, layer) for i, layer in enumerate(self.layers))
+
+    def _sources(self, index: int, layer: Layer) -> tuple[int, ...]:
+        if not layer.inputs:
+            return (index,)
+        before = (INPUT, *self.names[:index])
+        for name in layer.inputs:
+            if before.count(name) != 1:
+                problem = "several layers have it" if name in before else "no layer before has it"
+                raise NetError(
+                    f"net {self.name}, layer {self.names[index]}: an input is {name!r}, but "
+                    f"{problem}; expected some of {', '.join(before)}"
+                )
+        return tuple(before.index(name) for name in layer.inputs)
+
+    @property
+    def is_chain(self) -> bool:
+        """Whether each layer reads the one before it and nothing else."""
+        return self.sources == tuple((i,) for i in range(len(self.layers)))
+
+    def shapes(self) -> tuple[Shape, ...]:
+        """The input's shape, then that of every layer's output, without the images."""
+        return self._shapes
+
+    @cached_property
+    def _shapes(self) -> tuple[Shape, ...]:
+        shapes: list[Shape] = [self.input]
+        for name, layer, sources in zip(self.names, self.layers, self.sources, strict=True):
+            try:
+                shapes.append(layer.output_shape(*(shapes[source] for source in sources)))
+            except NetError as error:
+                raise NetError(f"net {self.name}, layer {name}: {error}") from None
+        return tuple(shapes)
+
+    def input_shapes(self, index: int) -> tuple[Shape, ...]:
+        """The shapes of what a layer reads."""
+        return tuple(self.shapes()[source] for source in self.sources[index])
+
+    def layer_parameters(self) -> Iterator[tuple[str, dict[str, Parameter]]]:
+        """Each layer's name and its parameters, such as "weight" and "bias"."""
+        for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
+            yield name, layer.parameters(*self.input_shapes(i))
+
+    def parameters(self) -> dict[str, Parameter]:
+        """All parameters in the net's order: "conv1.weight", "conv1.bias", …"""
+        return {
+            f"{layer}.{kind}": parameter
+            for layer, parameters in self.layer_parameters()
+            for kind, parameter in parameters.items()
+        }
+
+    def buffers(self) -> dict[str, TensorSpec]:
+        """All tensors that are not learnt but belong to the net's state."""
+        return {
+            f"{name}.{kind}": buffer
+            for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True))
+            for kind, buffer in layer.buffers(*self.input_shapes(i)).items()
+        }
+
+    def to_json(self) -> str:
+        """The net as JSON, with every value but default names and inputs; see `from_json`."""
+        head = {
+            "name": self.name,
+            "input": self.input,
+            "normalization": dataclasses.asdict(self.normalization),
+        }
+        lines = ",\n".join(f"    {json.dumps(_entry_of(layer))}" for layer in self.layers)
+        return f'{json.dumps(head)[:-1]}, "layers": [\n{lines}\n]}}\n'
+
+    @staticmethod
+    def from_json(text: str) -> Net:
+        """The net that `text` describes; values left out have their defaults (docs/nets.md).
+
+        Raises
+        ------
+        NetError
+            `text` is not JSON, or not a possible net; the message says where.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise NetError(f"not a net in JSON: {error}") from None
+        fields = {"name", "input", "layers", "normalization"}
+        if not isinstance(data, dict) or not {"input", "layers"} <= data.keys() <= fields:
+            raise NetError(f"not a net in JSON: expected an object of {sorted(fields)}")
+        inputs, layers = data["input"], data["layers"]
+        if not isinstance(inputs, list) or not isinstance(layers, list):
+            raise NetError("not a net in JSON: expected lists for input and layers")
+        return Net(
+            name=str(data.get("name", "unnamed")),
+            input=tuple(inputs),
+            layers=tuple(_layer_of(number, entry) for number, entry in enumerate(layers, 1)),
+            normalization=_normalization_of(data.get("normalization", {})),
+        )
+
+
+def _entry_of(layer: Layer) -> dict[str, Any]:
+    values = dataclasses.asdict(layer)
+    head = {"layer": type(layer).__name__}
+    head |= {key: value for key in ("name", "inputs") if (value := values.pop(key))}
+    return head | values
+
+
+def _layer_of(number: int, entry: Any) -> Layer:
+    if not isinstance(entry, dict) or str(entry.get("layer")) not in KINDS:
+        raise NetError(
+            f"layer {number} is {entry!r}; "
+            f'expected an object whose "layer" is one of {", ".join(KINDS)}'
+        )
+    kind = KINDS[entry["layer"]]
+    arguments = {key: value for key, value in entry.items() if key != "layer"}
+    names = arguments.get("inputs", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise NetError(
+            f"layer {number}, {kind.__name__}: inputs is {names!r}; "
+            "expected a list of layers' names"
+        )
+    arguments["inputs"] = tuple(names)
+    try:
+        return kind(**arguments)
+    except TypeError as error:  # missing and unknown names
+        raise NetError(f"layer {number}, {kind.__name__}: {error}") from None
+    except NetError as error:
+        raise NetError(f"layer {number}, {error}") from None
+
+
+def _normalization_of(entry: Any) -> Normalization:
+    if not isinstance(entry, dict) or not entry.keys() <= {"mean", "scale"}:
+        raise NetError(
+            f"not a net in JSON: normalization is {entry!r}; expected an object of mean and scale"
+        )
+    lists = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+    }
+    return Normalization(**lists)

@@ -1,0 +1,129 @@
+"""Results of a run: one line of JSON per epoch, and the learning curve."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from pyalexnet import files
+from pyalexnet.errors import UserError
+
+LINES, CURVE = "metrics.jsonl", "curve.png"
+
+_TITLES = {"top1_error": "top-1", "top5_error": "top-5"}
+_DRAW_SECONDS = 30  # between drawings, which take half a second
+
+
+class MetricsFile:
+    """The files `metrics.jsonl` and `curve.png` of a run's folder.
+
+    Parameters
+    ----------
+    folder : Path
+    after : int
+        Lines of later epochs are removed, because a resumed run trains these again. So is a line
+        that a crash has cut off.
+
+    Attributes
+    ----------
+    records : list of dict
+        The lines so far. Keys: epoch, step; train_loss, train_top1_error, train_top5_error,
+        val_loss, val_top1_error, val_top5_error (errors 0..1; those of training are measured while
+        training, with dropout); lr, bias_lr; images_per_second; seconds (of training), data_seconds
+        and data_share (the part of it spent waiting for images, in seconds and 0..1); skipped
+        (unreadable images).
+
+    Raises
+    ------
+    UserError
+        A file cannot be read or written.
+    """
+
+    def __init__(self, folder: Path, after: int) -> None:
+        self._lines = folder / LINES
+        self._curve = folder / CURVE
+        self._drawn = time.monotonic()
+        self.records: list[dict[str, Any]] = []
+        try:
+            if not self._lines.exists():
+                return
+            for line in self._lines.read_text(encoding="utf-8", errors="replace").splitlines():
+                record = _record(line)
+                if record is not None and record["epoch"] <= after:
+                    self.records.append(record)
+            files.replace(self._lines, "".join(map(_line, self.records)).encode())
+        except OSError as error:
+            raise UserError(f"{self._lines}: {error.strerror}") from error
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Appends an epoch's line; draws the curve if it was last drawn some time ago."""
+        self.records.append(record)
+        try:
+            with self._lines.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
+        except OSError as error:
+            raise UserError(f"{self._lines}: {error.strerror}") from error
+        if time.monotonic() - self._drawn > _DRAW_SECONDS:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draws the curve, if there are epochs."""
+        if not self.records:
+            return
+        files.replace(self._curve, _picture(self.records))
+        self._drawn = time.monotonic()
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record) + "\n"
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("epoch"), int) else None
+
+
+def _picture(records: list[dict[str, Any]]) -> bytes:
+    """A PNG of losses (left) and errors (right) by epoch."""
+    import io
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, errors = figure.subplots(1, 2)
+    epochs = [record["epoch"] for record in records]
+    styles = {"train": "--", "val": "-"}
+    names = {"train": "training", "val": "validation"}
+    for part, style in styles.items():
+        losses.plot(epochs, _column(records, f"{part}_loss"), style, color="C0", label=names[part])
+        for rank, colour in (("top1_error", "C1"), ("top5_error", "C2")):
+            values = [100 * value for value in _column(records, f"{part}_{rank}")]
+            label = f"{names[part]} {_TITLES[rank]}"
+            errors.plot(epochs, values, style, color=colour, label=label)
+    before = records[0]["lr"]
+    for record in records:
+        if record["lr"] != before:
+            for axes in (losses, errors):
+                axes.axvline(record["epoch"] - 0.5, color="0.8", linewidth=1, zorder=0)
+            before = record["lr"]
+    for axes, label in ((losses, "loss"), (errors, "error (%)")):
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    return image.getvalue()
+
+
+def _column(records: list[dict[str, Any]], key: str) -> list[float]:
+    return [float(record[key]) for record in records]

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import struct
+import subprocess
+import sys
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.data_files import random_bytes, write_folder, write_image
+from pyalexnet.data import Loader, load_image, mean_image, open_dataset
+from pyalexnet.errors import DataError
+
+pytestmark = pytest.mark.host_only("reads files")
+
+
+def test_labels_are_ranks_of_sorted_class_names(tmp_path: Path) -> None:
+    data = open_dataset(f"folder:{write_folder(tmp_path, classes=('zebra', 'Ant', 'bee'))}")
+    assert data.classes == ["Ant", "bee", "zebra"] and data.mirror
+    np.testing.assert_array_equal(data.train.labels, [0, 0, 0, 1, 1, 1, 2, 2, 2])
+    np.testing.assert_array_equal(data.val.labels, [0, 0, 1, 1, 2, 2])
+    assert data.train.labels.dtype == np.int32
+    assert data.train.shape == (256, 256, 3)
+
+
+def test_each_index_reads_its_own_file(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    colours = {}
+    for number, file in enumerate(sorted(tmp_path.glob("train/*/*"))):
+        colours[number] = (40 * number, 255 - 40 * number, 100)
+        Image.new("RGB", (9, 9), colours[number]).save(file)
+    train = open_dataset(f"folder:{tmp_path}", size=8).train
+    order = np.array([5, 0, 3, 2, 1, 4, 3])
+    images = train.read(order)
+    assert images.shape == (7, 8, 8, 3) and images.dtype == np.uint8
+    assert train.name(4) == "bee/1.png"
+    for image, number in zip(images, order.tolist(), strict=True):
+        assert np.abs(image.astype(int) - colours[number]).max() <= 3  # JPEG rounds
+
+
+def test_other_files_and_hidden_ones_are_skipped(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    (tmp_path / "train" / "ant" / "notes.txt").write_text("x")
+    (tmp_path / "train" / "ant" / "._0.jpg").write_text("x")
+    (tmp_path / "train" / ".hidden").mkdir()
+    (tmp_path / "train" / "README").write_text("x")
+    assert len(open_dataset(f"folder:{tmp_path}").train) == 6
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 20), (20, 60), (31, 31), (5, 5)])
+def test_short_side_is_scaled_and_the_centre_kept(tmp_path: Path, width: int, height: int) -> None:
+    with Image.open(write_image(tmp_path / "a.png", width, height)) as image:
+        scale = 10 / min(width, height)
+        whole = (round(width * scale), round(height * scale))
+        left, top = (whole[0] - 10) // 2, (whole[1] - 10) // 2
+        box = (left, top, left + 10, top + 10)
+        expected = np.asarray(image.resize(whole, Image.Resampling.BILINEAR).crop(box))
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png", 10), expected)
+
+
+def save(path: Path, mode: str) -> Path:
+    colour = Image.new("RGB", (8, 8), (200, 100, 50))
+    if mode == "I;16":
+        Image.fromarray(np.full((8, 8), 150 * 256 + 7, np.uint16)).save(path)
+    elif mode == "RGBA":
+        colour.putalpha(0)
+        colour.save(path)
+    elif mode == "tRNS":
+        colour.save(path, transparency=(200, 100, 50))
+    elif mode == "P":
+        colour.quantize(4).save(path)
+    else:
+        colour.convert(mode).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "expected"),
+    [
+        ("RGB", "a.png", (200, 100, 50)),
+        ("RGB", "a.jpg", (200, 100, 50)),
+        ("P", "a.png", (200, 100, 50)),
+        ("L", "a.png", (124, 124, 124)),
+        ("L", "a.jpg", (124, 124, 124)),
+        ("1", "a.png", None),
+        ("LA", "a.png", (124, 124, 124)),
+        ("I;16", "a.png", (150, 150, 150)),
+        ("CMYK", "a.jpg", (200, 100, 50)),
+        ("RGBA", "a.png", (255, 255, 255)),  # wholly transparent
+        ("tRNS", "a.png", (255, 255, 255)),
+    ],
+)
+def test_every_mode_becomes_rgb(
+    tmp_path: Path, mode: str, name: str, expected: tuple[int, ...] | None
+) -> None:
+    image = load_image(save(tmp_path / name, mode), 8)
+    assert image.shape == (8, 8, 3) and image.dtype == np.uint8
+    if expected is None:
+        assert set(np.unique(image)) == {0, 255}
+    else:
+        assert np.abs(image.astype(int) - expected).max() <= 2
+
+
+def test_grey_on_demand(tmp_path: Path) -> None:
+    image = load_image(save(tmp_path / "a.png", "RGB"), 8, channels=1)
+    np.testing.assert_array_equal(image, np.full((8, 8, 1), 124))
+
+
+def test_png_named_jpeg(tmp_path: Path) -> None:
+    file = tmp_path / "disguise.JPEG"
+    Image.new("RGB", (8, 8), "red").save(file, format="PNG")
+    assert load_image(file, 8)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_broken_exif_gives_no_warning(tmp_path: Path) -> None:
+    file = tmp_path / "exif.jpg"
+    Image.new("RGB", (8, 8), "red").save(file, exif=b"Exif\x00\x00II*\x00\xff\xff\xff\xff")
+    load = "import sys; from pyalexnet import data; print(data.load_image(sys.argv[1], 8).shape)"
+    command = [sys.executable, "-c", load, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("(8, 8, 3)\n", "")
+
+
+def test_large_jpeg_is_nearly_the_same_by_the_short_way(tmp_path: Path) -> None:
+    file = tmp_path / "a.jpg"
+    coarse = Image.fromarray(random_bytes(48, 64, 3))
+    coarse.resize((1280, 960), Image.Resampling.BICUBIC).save(file, quality=95)
+    with Image.open(file) as image:
+        square = image.crop((160, 0, 1120, 960))
+        whole = np.asarray(square.resize((200, 200), Image.Resampling.BILINEAR))
+    assert np.abs(load_image(file, 200).astype(int) - whole)[:, 2:-2].max() <= 4
+
+
+def bomb() -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"0"))
+
+
+def damage(path: Path, how: str) -> Path:
+    whole = write_image(path, 200, 150).read_bytes()
+    contents = {
+        "empty": b"",
+        "text": b"<html>404</html>",
+        "truncated": whole[: len(whole) // 2],
+        "bomb": bomb(),
+    }
+    path.unlink()
+    if how != "missing":
+        path.write_bytes(contents[how])
+    return path
+
+
+DAMAGES = ["empty", "text", "truncated", "bomb", "missing"]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+@pytest.mark.parametrize("how", DAMAGES)
+def test_damaged_image_is_named(tmp_path: Path, name: str, how: str) -> None:
+    file = damage(tmp_path / name, how)
+    with pytest.raises(DataError, match=rf"{name}: .*{'pixels' if how == 'bomb' else 'readable'}"):
+        load_image(file, 16)
+
+
+def test_other_formats_are_refused(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", format="BMP")
+    with pytest.raises(DataError, match=r"a\.png: not a readable JPEG or PNG"):
+        load_image(tmp_path / "a.png", 8)
+
+
+def test_damaged_image_stops_reading_or_is_skipped(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    damage(tmp_path / "train" / "bee" / "0.jpg", "truncated")
+    strict = open_dataset(f"folder:{tmp_path}", size=8).train
+    with pytest.raises(DataError, match=r"bee/0\.jpg: "):
+        strict.read(np.arange(6))
+    assert strict.labels.min() == 0 and strict.skipped == 0
+
+    split = open_dataset(f"folder:{tmp_path}", size=8, skip_bad=True).train
+    images = split.read(np.arange(6))
+    assert not images[3].any() and all(images[i].any() for i in (0, 1, 2, 4, 5))
+    np.testing.assert_array_equal(split.labels, [0, 0, 0, -1, 1, 1])
+    write_image(tmp_path / "train" / "bee" / "0.jpg")  # a skipped image stays skipped
+    assert not split.read(np.array([3])).any()
+    assert split.skipped == 1
+
+    expected = strict.read(np.array([0, 1, 2, 4, 5])).mean(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(mean_image(split), expected, rtol=1e-6)
+
+
+def test_loader_gives_the_label_of_a_skipped_image(tmp_path: Path) -> None:
+    damage(write_folder(tmp_path) / "train" / "ant" / "1.png", "text")
+    split = open_dataset(f"folder:{tmp_path}", size=8, skip_bad=True).train
+    with Loader(split, 3, workers=2) as loader:
+        labels = [label for batch in loader.epoch() for label in batch.labels.tolist()]
+    assert labels == [0, -1, 0, 1, 1, 1]
+    assert split.skipped == 1
+
+
+def test_no_readable_image_has_no_mean(tmp_path: Path) -> None:
+    write_folder(tmp_path, classes=("ant",), each=1)
+    damage(tmp_path / "train" / "ant" / "0.jpg", "empty")
+    split = open_dataset(f"folder:{tmp_path}", size=8, skip_bad=True).train
+    with pytest.raises(DataError, match="readable images is 0 of 1; expected"):
+        mean_image(split)
+
+
+def test_memory_does_not_hold_the_images(tmp_path: Path) -> None:
+    write_folder(tmp_path, classes=("ant",), each=1)
+    for number in range(400):
+        link = tmp_path / "train" / "ant" / f"copy{number}.jpg"
+        link.symlink_to(tmp_path / "train" / "ant" / "0.jpg")
+    train = open_dataset(f"folder:{tmp_path}", size=64).train
+    rings: list[int] = []
+    tracemalloc.start()
+    try:
+        with Loader(train, 10, workers=2, pin=lambda ring: rings.append(ring.nbytes)) as loader:
+            for _ in loader.epoch():
+                pass
+        held = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert held + rings[0] < 401 * 64 * 64 * 3 / 4  # room for about five batches of ten
+
+
+def test_missing_folders(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train: no such folder; expected train/ and val/"):
+        open_dataset(f"folder:{tmp_path}")
+    write_image(tmp_path / "train" / "ant" / "0.jpg")
+    with pytest.raises(DataError, match="val: no such folder"):
+        open_dataset(f"folder:{tmp_path}")
+    (tmp_path / "val").mkdir()
+    with pytest.raises(DataError, match="val: contains no folder"):
+        open_dataset(f"folder:{tmp_path}")
+
+
+def test_class_folder_without_images(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+    for split in ("train", "val"):
+        (tmp_path / split / "cow").mkdir()
+    (tmp_path / "train" / "cow" / "a.webp").write_bytes(b"x")
+    with pytest.raises(
+        DataError, match=r"train/cow: number of images is 0 of 1 files; expected \*\.jpg"
+    ):
+        open_dataset(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(("split", "where"), [("train", "train/"), ("val", "val/")])
+def test_classes_that_differ(tmp_path: Path, split: str, where: str) -> None:
+    write_folder(tmp_path)
+    write_image(tmp_path / split / "cow" / "0.png")
+    with pytest.raises(DataError, match=f"class 'cow' is only in {where}; expected"):
+        open_dataset(f"folder:{tmp_path}")
+
+
+def test_impossible_size(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="image size is 0; expected at least 1"):
+        open_dataset(f"folder:{write_folder(tmp_path)}", size=0)

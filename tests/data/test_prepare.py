@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import namedtuple
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.imagenet_files import READABLE_ODD, Miniature, odd_image, unpack, write_imagenet
+from pyalexnet.commands import prepare as prepare_command
+from pyalexnet.data import Dataset, open_dataset
+from pyalexnet.data.images import decode_image
+from pyalexnet.data.sources.shards import open_imagenet, read_description
+from pyalexnet.errors import DataError
+
+pytestmark = pytest.mark.host_only("reads and writes files")
+
+SIZE = 32
+Captured = pytest.CaptureFixture[str]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A command's output folder and printed output."""
+
+    mini: Miniature
+    folder: Path
+    printed: str
+
+    def open(self) -> Dataset:
+        return open_dataset(f"imagenet:{self.folder}")
+
+
+def words(mini: Miniature, out: Path, *more: str) -> list[str]:
+    sources = [f"--train={mini.train}", f"--val={mini.val}", f"--devkit={mini.devkit}"]
+    small = [f"--size={SIZE}", "--shard-images=8", "--workers=2"]
+    return [*sources, *small, f"--output={out}", *more]
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
+    folder = tmp_path_factory.mktemp("imagenet")
+    return write_imagenet(folder, classes=3, train=6, val=4, oddities=True)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
+    return write_imagenet(tmp_path_factory.mktemp("plain"), classes=2, train=9, val=2, seed=3)
+
+
+def run(command: list[str], *, patch: str = "", status: int = 0) -> str:
+    """Runs the command in its own session, after the Python code `patch`; returns its output."""
+    code = (
+        f"import os, signal, sys\nfrom pyalexnet.commands import prepare\n{patch}\n"
+        "sys.exit(prepare.main())"
+    )
+    # Waits until all processes close standard output, so a surviving worker causes a timeout.
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        start_new_session=True,
+    )
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module", params=["jpeg", "raw"])
+def prepared(
+    request: pytest.FixtureRequest, mini: Miniature, tmp_path_factory: pytest.TempPathFactory
+) -> Prepared:
+    out = tmp_path_factory.mktemp("prepared") / request.param
+    return Prepared(mini, out, run(words(mini, out, f"--format={request.param}")))
+
+
+@pytest.fixture(scope="module")
+def whole(plain: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    return Prepared(plain, out, run(words(plain, out, "--format=raw")))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_classes_and_labels(prepared: Prepared) -> None:
+    mini, data = prepared.mini, prepared.open()
+    assert data.classes == [f"{w} {name}" for w, name in zip(mini.wnids, mini.words, strict=True)]
+    assert data.ids == mini.ids
+    expected = list(mini.val_labels)
+    for position in mini.unreadable_val:
+        expected[position] = -1
+    assert data.val.labels.tolist() == expected
+    names = [data.val.name(i) for i in range(len(data.val))]
+    assert names == [f"ILSVRC2012_val_{i + 1:08}.JPEG" for i in range(len(expected))]
+    of_train = [data.train.name(i) for i in range(len(data.train))]
+    assert of_train == sorted(of_train)
+    assert [mini.wnids[label] for label in data.train.labels] == [n[:9] for n in of_train]
+    assert len(of_train) == 3 * 6 + len(READABLE_ODD)
+
+
+def test_odd_images_are_read_as_they_should_be(prepared: Prepared) -> None:
+    train, wnid = prepared.open().train, prepared.mini.wnids[0]
+    names = [train.name(i) for i in range(len(train))]
+    plain = decode_image(odd_image("disguise"), SIZE, name="plain").astype(int)
+    grey = np.repeat(plain @ [[0.299], [0.587], [0.114]], 3, axis=-1)
+    for kind in READABLE_ODD:
+        index = names.index(f"{wnid}/{wnid}_{kind}.JPEG")
+        image = train.read(np.array([index]))[0].astype(int)
+        expected = grey if kind in ("grey", "deep") else plain  # not turned by EXIF
+        assert np.abs(image - expected)[:, 4:12].max() <= 8, kind  # left, off the edge
+        assert np.abs(image - expected)[:, 20:28].max() <= 8, kind
+
+
+def test_skipped_files_are_listed(prepared: Prepared) -> None:
+    skipped = read_description(prepared.folder)["left_out"]
+    reasons = {item["name"]: item["reason"] for item in skipped}
+    assert reasons.keys() == prepared.mini.odd.keys()
+    for name, reason in prepared.mini.odd.items():
+        assert reason in reasons[name]
+    splits = {item["name"]: item["split"] for item in skipped}
+    assert {name for name, split in splits.items() if split == "val"} == {
+        "ILSVRC2012_val_00000002.JPEG"
+    }
+    assert len(re.findall("^skipped in (?:train|val): ", prepared.printed, re.MULTILINE)) == 5
+    assert f"… {len(skipped)} in all" in prepared.printed
+    assert "\x1b" not in prepared.printed
+
+
+def test_nothing_is_written_elsewhere(prepared: Prepared) -> None:
+    assert [path.name for path in prepared.folder.parent.iterdir()] == [prepared.folder.name]
+    archives = {prepared.mini.train, prepared.mini.val, prepared.mini.devkit}
+    assert set(prepared.mini.train.parent.iterdir()) == archives
+
+
+def test_progress_and_sizes_are_printed(whole: Prepared) -> None:
+    assert "18 training and 4 validation images in 2 classes" in whole.printed
+    assert f"{(18 + 4) * (SIZE * SIZE * 3 + 64) / 1000:.3g} kB" in whole.printed
+    assert "preparing: 22 of 22 images" in whole.printed
+    assert "skipped" not in whole.printed
+
+
+@pytest.mark.parametrize("val", ["flat", "folders"])
+def test_unpacked_archives_give_the_same(whole: Prepared, tmp_path: Path, val: str) -> None:
+    mini = whole.mini
+    train = unpack(mini.train, tmp_path / "train")
+    flat = unpack(mini.val, tmp_path / "val")
+    command = [f"--train={train}", f"--val={flat}", f"--size={SIZE}", "--format=raw"]
+    if val == "folders":
+        for file, label in zip(sorted(flat.iterdir()), mini.val_labels, strict=True):
+            (flat / mini.wnids[label]).mkdir(exist_ok=True)
+            file.rename(flat / mini.wnids[label] / file.name)
+    else:
+        command.append(f"--devkit={unpack(mini.devkit, tmp_path / 'devkit')}")
+    run([*command, f"--output={tmp_path / 'out'}", "--workers=1"])
+    data, expected = open_imagenet(tmp_path / "out"), whole.open()
+    assert data.ids == (None if val == "folders" else mini.ids)
+    assert data.classes == (mini.wnids if val == "folders" else expected.classes)
+    for one, two in ((data.train, expected.train), (data.val, expected.val)):
+        every = np.arange(len(two))
+        np.testing.assert_array_equal(one.labels, two.labels)
+        np.testing.assert_array_equal(one.read(every), two.read(every))
+    assert data.mean is not None and expected.mean is not None
+    np.testing.assert_array_equal(data.mean, expected.mean)
+
+
+def test_number_of_processes_changes_no_bit(prepared: Prepared, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(words(prepared.mini, out, f"--format={prepared.folder.name}", "--workers=1"))
+    assert files(out) == files(prepared.folder)
+
+
+# When to kill a run: a shard is written but not recorded; its record is being written; it is
+# recorded; only the description is missing.
+KILLS = {
+    "before a record": """
+from pyalexnet.data.imagenet.preparation import Preparation as P
+record = P.record
+def killing(self, written):
+    if len(self.shards) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    record(self, written)
+P.record = killing
+""",
+    "within a record": """
+replace, calls = os.replace, []
+def killing(old, new):
+    calls.append(new)
+    if len(calls) == 3:
+        os.truncate(old, 100)
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(old, new)
+os.replace = killing
+""",
+    "after a record": """
+from pyalexnet.data.imagenet.preparation import Preparation as P
+record = P.record
+def killing(self, written):
+    record(self, written)
+    if len(self.shards) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+P.record = killing
+""",
+    "before the description": """
+replace = os.replace
+def killing(old, new):
+    if str(new).endswith("dataset.json"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(old, new)
+os.replace = killing
+""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", KILLS)
+def test_killed_command_resumes_to_the_same_bits(
+    whole: Prepared, tmp_path: Path, when: str
+) -> None:
+    out = tmp_path / "out"
+    command = words(whole.mini, out, "--format=raw")
+    run(command, patch=KILLS[when], status=-signal.SIGKILL)
+    assert (out / "unfinished.npz").exists() and not (out / "dataset.json").exists()
+    (out / ".val-00009.npy.tmp").write_bytes(b"left by a killed process")
+    printed = run(command)
+    assert " of 4 shards are finished" in printed
+    assert files(out) == files(whole.folder)
+
+
+def test_interrupted_command_says_how_to_resume(whole: Prepared, tmp_path: Path) -> None:
+    patch = """
+from pyalexnet.data.imagenet.preparation import Preparation as P
+record = P.record
+def interrupting(self, written):
+    record(self, written)
+    if len(self.shards) == 2:
+        os.killpg(0, signal.SIGINT)  # also to workers, as a terminal does
+P.record = interrupting
+"""
+    out = tmp_path / "out"
+    command = words(whole.mini, out, "--format=raw")
+    printed = run(command, patch=patch, status=130)
+    assert "2 of 4 shards are finished; run the same command again to continue" in printed
+    assert printed.endswith("pyalexnet-prepare: interrupted\n") and "Traceback" not in printed
+    run(command)
+    assert files(out) == files(whole.folder)
+
+
+def test_worker_that_dies_is_reported(whole: Prepared, tmp_path: Path) -> None:
+    patch = """
+import multiprocessing
+from pyalexnet.data.imagenet.preparation import Preparation as P
+record = P.record
+def killing(self, written):
+    record(self, written)
+    for child in multiprocessing.active_children():
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+P.record = killing
+"""
+    out = tmp_path / "out"
+    command = words(whole.mini, out, "--format=raw", "--workers=1", "--shard-images=2")
+    printed = run(command, patch=patch, status=2)
+    assert "error: a worker process died" in printed and "Traceback" not in printed
+    assert "1 of 11 shards are finished" in run(command)
+
+
+def test_finished_folder_is_left_alone(whole: Prepared, capsys: Captured) -> None:
+    before = files(whole.folder)
+    assert prepare_command.main(words(whole.mini, whole.folder, "--format=raw", "--workers=1")) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert prepare_command.main(words(whole.mini, whole.folder, "--format=jpeg")) == 2
+    assert "--format is jpeg; expected raw, with which it was started" in capsys.readouterr().err
+    assert files(whole.folder) == before
+
+
+@pytest.mark.slow
+def test_verify(prepared: Prepared, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(prepared.folder, tmp_path / "copy"))
+    printed = run([f"--output={folder}", "--verify"])
+    assert "38 images in 6 shards, all as they were written" in printed
+    for name, change in (
+        ("train-00000.npy", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+        ("train-00001.npy", lambda content: content[:-1]),
+        ("train-00002.index.npy", lambda content: content[:-9] + b"\1" + content[-8:]),
+        ("val-00000.npy", None),
+        ("mean.npy", lambda content: content + b"x"),
+    ):
+        path = folder / name
+        if change is None:
+            path.unlink()
+        else:
+            path.write_bytes(change(path.read_bytes()))
+    printed = run([f"--output={folder}", "--verify"], status=2)
+    assert "Traceback" not in printed
+    for message in (
+        "train-00000.npy: damaged: SHA-256 differs from dataset.json",
+        "train-00001.npy: damaged: ",
+        "train-00002.index.npy: damaged: SHA-256 differs",
+        "val-00000.npy: cannot be read: No such file",
+        "mean.npy: missing, or damaged: SHA-256 differs",
+    ):
+        assert message in printed
+    assert "val-00001" not in printed and "train-00003" not in printed
+    (folder / "dataset.json").write_text('{"version": 1}')
+    assert "dataset.json: damaged" in run([f"--output={folder}", "--verify"], status=2)
+
+
+def test_strict_names_the_first(mini: Miniature, tmp_path: Path, capsys: Captured) -> None:
+    assert prepare_command.main(words(mini, tmp_path / "out", "--strict", "--workers=1")) == 2
+    assert "../../n00000002.tar: name leads out of its folder" in capsys.readouterr().err
+
+
+def test_no_room(
+    plain: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    usage = namedtuple("usage", "free")(60_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert prepare_command.main(words(plain, tmp_path / "out", "--format=raw", "--workers=1")) == 2
+    captured = capsys.readouterr()
+    assert "error: output folder" in captured.err
+    assert "free space is 60 kB; expected 72.4 kB" in captured.err
+    assert not list((tmp_path / "out").glob("*-*.npy"))
+
+
+def test_full_disk(whole: Prepared, tmp_path: Path) -> None:
+    patch = """
+def full(*_):
+    raise OSError(28, "No space left on device")
+os.fsync = full
+"""
+    printed = run(words(whole.mini, tmp_path / "out"), patch=patch, status=2)
+    assert "unfinished.npz: cannot be written: No space left on device" in printed
+
+
+def test_no_image_can_be_read(tmp_path: Path, capsys: Captured) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split / "n1").mkdir(parents=True)
+        (tmp_path / split / "n1" / "a.JPEG").write_bytes(b"text")
+    command = [f"--train={tmp_path / 'train'}", f"--val={tmp_path / 'val'}", "--workers=1"]
+    for form, message in (
+        ("jpeg", "readable images in the sample is 0"),
+        ("raw", "readable images is 0"),
+    ):
+        assert (
+            prepare_command.main([*command, f"--output={tmp_path / form}", f"--format={form}"]) == 2
+        )
+        assert message in capsys.readouterr().err
+
+
+def test_mistakes(plain: Miniature, tmp_path: Path, capsys: Captured) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "photo\x1b.jpg").write_text("x")
+    out = tmp_path / "out"
+    sources = [f"--train={plain.train}", f"--val={plain.val}"]
+    for command, message in (
+        ([f"--output={out}"], "--train and --val missing; expected both, or only --verify"),
+        ([f"--output={out}", "--val=x"], "--train missing"),
+        ([f"--output={out}", "--verify"], "out: no dataset.json"),
+        (words(plain, out, "--size=0"), "size is 0"),
+        (words(plain, out, "--quality=101"), "quality is 101"),
+        (words(plain, out, "--shard-images=0"), "shard-images is 0"),
+        (words(plain, out, "--workers=0"), "workers is 0"),
+        ([f"--output={out}", *sources], "not in class folders; expected --devkit"),
+        ([f"--output={out}", *sources, "--devkit=nothing"], "nothing: cannot be read"),
+        ([f"--output={out}", "--train=nothing", "--val=x"], "nothing: no such archive or folder"),
+        (words(plain, tmp_path / "file"), "file: cannot be created"),
+        (words(plain, tmp_path / "full"), "contains photo\\x1b.jpg; expected a new or empty"),
+        ([f"--train={tmp_path}", "--val=x", f"--output={out}"], f"is inside {tmp_path}"),
+    ):
+        assert prepare_command.main(command) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1, err
+
+
+def test_help(capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        prepare_command.main(["--help"])
+    assert stopped.value.code == 0
+    assert "Labels are the ranks of the sorted WNIDs" in " ".join(capsys.readouterr().out.split())
+
+
+def test_two_at_once(plain: Miniature, tmp_path: Path, capsys: Captured) -> None:
+    from pyalexnet.data.imagenet.prepare import _locked
+
+    with _locked(tmp_path):
+        assert prepare_command.main(words(plain, tmp_path)) == 2
+    assert "another process is writing to it" in capsys.readouterr().err
+
+
+def test_folder_is_found_by_the_trainer(whole: Prepared) -> None:
+    data = whole.open()
+    assert data.mean is not None and data.mean.shape == (SIZE, SIZE, 3)
+    assert data.colour is not None and data.colour.values[0] > data.colour.values[2] >= 0
+    with pytest.raises(DataError, match=r"image size is 64; expected 32: .* are not resized"):
+        open_dataset(f"imagenet:{whole.folder}", size=64)

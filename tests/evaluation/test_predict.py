@@ -1,0 +1,204 @@
+"""Predictions from checkpoints alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import target, tiny
+from helpers.data_files import random_bytes, write_image, write_mnist
+from pyalexnet.commands import predict as predict_command
+from pyalexnet.data import load_image
+from pyalexnet.errors import DataError
+from pyalexnet.evaluation import figure
+from pyalexnet.evaluation.predict import Prediction, predict
+from pyalexnet.evaluation.views import average, views
+from pyalexnet.nn.layers import Linear
+from pyalexnet.nn.net import Net
+from pyalexnet.nn.normalization import Normalization
+from pyalexnet.training.checkpoint import load, load_model
+
+pytestmark = pytest.mark.usefixtures("auto")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a net that distinguishes the three colours, without its run's folder."""
+    folder = tmp_path_factory.mktemp("run")
+    outcome = tiny.run(folder, epochs=20, schedule="constant", lr=0.03)
+    path = folder / "alone.safetensors"
+    (outcome.folder / "last.safetensors").rename(path)
+    for name in ("run", "data"):
+        shutil.rmtree(folder / name)
+    (folder / "tiny.json").unlink()
+    return path
+
+
+def write_colours(folder: Path) -> list[Path]:
+    """Writes an image of 30×20 pixels for each class."""
+    paths = []
+    for label, name in enumerate(tiny.CLASSES):
+        pixels = np.full((20, 30, 3), 60, np.uint8)
+        pixels[..., 2 - label] = 150
+        paths.append(folder / f"a {name} one.png")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+def test_prediction(checkpoint: Path, tmp_path: Path) -> None:
+    images = write_colours(tmp_path) * 15  # more than one batch
+    predictions = list(predict([checkpoint], images))
+    assert [prediction.path for prediction in predictions] == images
+    for i, (_, classes, _) in enumerate(predictions):
+        assert classes[0][0] == tiny.CLASSES[i % 3]
+        assert sorted(name for name, _ in classes) == sorted(tiny.CLASSES)
+        shares = [share for _, share in classes]
+        assert shares == sorted(shares, reverse=True)
+        assert sum(shares) == pytest.approx(1)
+    assert list(predict([checkpoint], [])) == []
+
+
+def test_numbers_are_the_nets(checkpoint: Path, tmp_path: Path) -> None:
+    """On an image that needs no resizing, against the net computed in NumPy."""
+    pixels = random_bytes(10, 10, 3)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    saved = load(checkpoint)
+    w = {name: array.astype(np.float64) for name, array in saved.model.items()}
+
+    x = ((pixels - saved.mean.astype(np.float64)) / 64)[1:9, 1:9]
+    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+    patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
+    maps = np.einsum("pqcrs,crsk->kpq", patches, w["conv1.weight"])
+    maps = np.maximum(maps + w["conv1.bias"][:, None, None], 0)
+    maps = maps.reshape(8, 4, 2, 4, 2).max(axis=(2, 4))
+    values = np.maximum(maps.reshape(-1) @ w["fc2.weight"] + w["fc2.bias"], 0)
+    logits = 0.5 * values @ w["fc3.weight"] + w["fc3.bias"]
+    expected = np.exp(logits) / np.exp(logits).sum()
+
+    (prediction,) = predict([checkpoint], [tmp_path / "a.png"])
+    for name, share in prediction.classes:
+        assert share == pytest.approx(expected[tiny.CLASSES.index(name)], rel=1e-4)
+
+
+def test_command(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = write_colours(tmp_path)
+    assert predict_command.main([str(checkpoint), *map(str, images)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [str(path) for path in images]
+    assert re.fullmatch(r" +\d+\.\d %  blue", lines[1])
+
+
+def test_several_nets_and_views_averaged(checkpoint: Path, tmp_path: Path) -> None:
+    Image.fromarray(random_bytes(10, 10, 3)).save(tmp_path / "a.png")
+    saved = load(checkpoint)
+    changed = {"fc3.bias": saved.model["fc3.bias"] + np.float32([0, 1, 2])}
+    other = tmp_path / "other.safetensors"
+    dataclasses.replace(
+        saved, model={**saved.model, **changed}, options=saved.options | {"mirror": False}
+    ).save(other)
+    image = load_image(tmp_path / "a.png", 10)[np.newaxis]
+    expected = []
+    for path, mirror in ((checkpoint, True), (other, False)):
+        model = load_model(path, target.NAME, 1)
+        expected.append(average(model, image, views("ten", (10, 10), (8, 8), mirror=mirror))[0])
+    (prediction,) = predict([checkpoint, other], [tmp_path / "a.png"], kind="ten")
+    for name, share in prediction.classes:
+        index = tiny.CLASSES.index(name)
+        assert share == pytest.approx((expected[0][index] + expected[1][index]) / 2, rel=1e-12)
+
+
+def test_true_class_is_that_of_the_folder(checkpoint: Path, tmp_path: Path) -> None:
+    images = [tmp_path / folder / "a.png" for folder in ("green", "grey")]
+    for image in images:
+        write_image(image)
+    assert [prediction.truth for prediction in predict([checkpoint], images)] == ["green", None]
+
+
+def test_figure(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = list(map(str, write_colours(tmp_path)))
+    words = [str(checkpoint), *images, "--views=ten", str(checkpoint)]
+    assert predict_command.main(words) == 0
+    without = capsys.readouterr()
+    assert predict_command.main([*words, "--figure", str(tmp_path / "f.PNG")]) == 0
+    assert predict_command.main([*words, "--figure", str(tmp_path / "f.pdf")]) == 0
+    assert capsys.readouterr() == (2 * without.out, "")
+    with Image.open(tmp_path / "f.PNG") as drawn:
+        width, height = drawn.size
+        pixels = np.asarray(drawn.convert("RGB")).reshape(-1, 3)
+    assert width > 2 * height / 1.7  # three side by side
+    for label in range(3):
+        colour = np.full(3, 60)
+        colour[2 - label] = 150
+        share = (pixels == colour).all(axis=1).mean()
+        assert share == pytest.approx(2.2**2 * 150**2 / (width * height), rel=0.02)
+    assert (tmp_path / "f.pdf").read_bytes().startswith(b"%PDF-")
+
+
+@pytest.mark.host_only("computes nothing")
+def test_figure_of_long_names(tmp_path: Path) -> None:
+    """Bars are as long as their probabilities, and red for the true class; $ makes no formula."""
+    image = write_image(tmp_path / "a.png")
+    names = ["a $broken$ ^name, 鰻", "b" * 80, "c", "d", "e"]
+    shares = [0.5, 0.25, 0.125, 0.0625, 0.03125]
+    prediction = Prediction(image, list(zip(names, shares, strict=True)), names[1])
+    with (tmp_path / "f.png").open("wb") as file:
+        figure.draw(file, ".png", [prediction] * 6)
+    with Image.open(tmp_path / "f.png") as drawn:
+        pixels = np.asarray(drawn.convert("RGB")).astype(int)
+    rows = pixels.shape[0] // 2  # of the figure's two rows of images
+    bars = (pixels[-rows:, : pixels.shape[1] // 4] == [0xAE, 0xC7, 0xE8]).all(axis=2).sum(axis=1)
+    right = (pixels[-rows:, : pixels.shape[1] // 4] == [0xEC, 0x8F, 0x89]).all(axis=2).sum(axis=1)
+    side = 2.2 * 150
+    assert bars.max() == pytest.approx(0.5 * side, abs=3)
+    assert right.max() == pytest.approx(0.25 * side, abs=3)
+
+
+def test_a_grey_net_sees_colours_in_grey(tmp_path: Path) -> None:
+    net = tiny.write_net(
+        tmp_path / "grey.json", Net("grey", (1, 28, 28), (Linear(10, ""),), Normalization(0.01))
+    )
+    data = write_mnist(tmp_path / "mnist")
+    more = {"net": str(net), "data": f"mnist:{data}", "image_size": None, "epochs": 1}
+    outcome = tiny.run(tmp_path, **more)
+    grey = random_bytes(28, 28)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(np.stack([grey] * 3, axis=2)).save(tmp_path / "colour.png")
+    one, other = predict(
+        [outcome.folder / "last.safetensors"], [tmp_path / "grey.png", tmp_path / "colour.png"]
+    )
+    assert len(one.classes) == 5
+    assert one.classes == other.classes
+
+
+def test_unreadable_image_is_named(checkpoint: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"bad\.png"):
+        list(predict([checkpoint], [bad]))
+
+
+def test_mistakes_are_one_line(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, message in (
+        ([str(checkpoint), str(tmp_path / "none.png")], "none.png"),
+        ([str(tmp_path / "none"), "x.png"], "none: no such file; expected a checkpoint"),
+        ([str(checkpoint), "x.png", "--devices=cuda:99"], "device cuda:99"),
+        ([str(checkpoint), str(checkpoint)], "images is empty; expected JPEG or PNG files"),
+        ([str(checkpoint), "x.png", "--figure=x.gif"], "figure is x.gif; expected "),
+        ([str(checkpoint), "x.png", "--figure=/none/x.png"], "/none/x.png: cannot be written"),
+        ([str(checkpoint), *["x.png"] * 201, "--figure=x.png"], "is 201; expected at most 200"),
+        ([str(checkpoint), "x.png", "--dense-stride=2"], "expected --views dense"),
+        ([str(checkpoint), "x.png", "--views=dense", "--dense-stride=0"], "dense-stride is 0"),
+    ):
+        assert predict_command.main(words) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("pyalexnet-predict: error: ")
+        assert message in err
+        assert err.count("\n") == 1
