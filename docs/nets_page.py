@@ -27,24 +27,6 @@ from pyalexnet.nn.normalization import Normalization
 
 PAGE = Path(__file__).with_name("nets.md")
 
-#: Meanings of keys that the class's docstring explains in its text.
-_MEANINGS: dict[tuple[type, str], str] = {
-    (Conv, "filters"): "Number of filters: the output's channels.",
-    (Conv, "size"): "Rows and columns of a filter.",
-    (Conv, "activation"): 'Applied to the output; `""`: none.',
-    (KINDS["LRN"], "size"): "Neighbouring maps in the sum, an odd number.",
-    (KINDS["LRN"], "k"): "In x_i / (k + alpha Σ x_j²)^beta; above 0.",
-    (KINDS["LRN"], "alpha"): "As `k`; at least 0.",
-    (KINDS["LRN"], "beta"): "As `k`.",
-    (KINDS["LRN"], "groups"): "Groups of the channels; a sum stays within its group.",
-    (KINDS["MaxPool"], "size"): "Rows and columns of a window, at most 256.",
-    (KINDS["MaxPool"], "stride"): "Pixels from window to window, for rows and columns.",
-    (KINDS["MaxPool"], "pad"): "Pixels of border, less than `size`.",
-    (KINDS["MaxPool"], "ceil_mode"): "The last window may reach over the border.",
-    (KINDS["Linear"], "features"): "Number of outputs.",
-    (KINDS["Dropout"], "p"): "Probability of a 0; at least 0, below 1.",
-    (KINDS["Dropout"], "inverted"): "Scale in training, not in tests.",
-}
 #: Keys that mean the same wherever they are, and that Conv's docstring explains.
 _SHARED = ("activation", "bias", "std")
 _NAMES = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
@@ -72,9 +54,9 @@ def text(kind: type) -> str:
 
 
 def meaning(kind: type, key: str) -> str:
-    """What a key means; raises LookupError where neither the docstring nor this file says it."""
+    """What a key means; raises LookupError where no docstring says it."""
     for owner in (*kind.__mro__, *([Conv] if key in _SHARED else [])):
-        found = attributes(owner).get(key) or _MEANINGS.get((owner, key))
+        found = attributes(owner).get(key)
         if found:
             return re.sub(r"\bNone\b", "`null`", found)
     raise LookupError(f"{kind.__name__}.{key} has no meaning; expected an entry in Attributes")

@@ -50,9 +50,9 @@ class Net:
     Attributes
     ----------
     name : str
-        For people.
+        Appears in messages and tables.
     input : (C, H, W)
-        Of what the first layer reads.
+        Channels, rows and columns of the input.
     layers : tuple of Layer
         The last one gives the logits: Linear without activation.
     normalization : Normalization

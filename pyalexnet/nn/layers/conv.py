@@ -27,6 +27,10 @@ class Conv(Layer):
 
     Attributes
     ----------
+    filters : int
+        Number of filters: the output's channels.
+    size : int
+        Rows and columns of a filter.
     stride, pad : int
         In pixels, for rows and columns.
     groups : int
@@ -34,10 +38,11 @@ class Conv(Layer):
     ceil_mode : bool
         The last window may reach over the border, where the image is 0 (see `ops.output_size`).
     activation : {"", "relu", "tanh"}
+        Applied to the output; "" is none.
     bias : float
         Initial value of the biases.
     std : float or None
-        Of the initial weights; None is sqrt(2 / fan-in) (He et al. 2015).
+        Standard deviation of the initial weights; None is sqrt(2 / fan-in) (He et al. 2015).
     """
 
     filters: int

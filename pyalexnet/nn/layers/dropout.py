@@ -21,8 +21,14 @@ from pyalexnet.nn.layers.base import (
 class Dropout(Layer):
     """Sets values to 0 with probability `p` in training (paper, section 4.2).
 
-    As in the paper, values are multiplied by 1 - p in a test. With `inverted`, the values kept in
-    training are divided by 1 - p instead.
+    As in the paper, values are multiplied by 1 - p in a test.
+
+    Attributes
+    ----------
+    p : float
+        Probability of a 0; at least 0, less than 1.
+    inverted : bool
+        Divide the values kept in training by 1 - p instead, and change nothing in tests.
     """
 
     p: float = 0.5

@@ -25,6 +25,11 @@ class Linear(Layer):
 
     Maps are flattened in the order channel, row, column. `activation`, `bias` and `std` are as in
     `Conv`.
+
+    Attributes
+    ----------
+    features : int
+        Number of outputs.
     """
 
     features: int

@@ -22,8 +22,21 @@ from pyalexnet.nn.layers.base import (
 class LRN(Layer):
     """Local response normalisation over `size` neighbouring maps (paper, section 3.3).
 
-    The neighbours are those in a map's own group of `groups`. As in the paper, `alpha` is not
-    divided by `size`.
+    y_i = x_i / (k + alpha Σ x_j²)^beta, with the sum over the maps j around map i. As in the paper,
+    `alpha` is not divided by `size`.
+
+    Attributes
+    ----------
+    size : int
+        Neighbouring maps in the sum, an odd number.
+    k : float
+        Above 0.
+    alpha : float
+        At least 0.
+    beta : float
+        The exponent.
+    groups : int
+        Groups of the channels; a sum stays within its group.
     """
 
     size: int = 5

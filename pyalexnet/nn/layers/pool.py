@@ -28,8 +28,18 @@ _LARGEST_WINDOW = 256  # a window's pixels are numbered in 16 bits
 class MaxPool(Layer):
     """Maximum of windows of `size`×`size` pixels, `stride` apart; the paper's overlap (3.4).
 
-    Windows are clipped at the border that `pad` and `ceil_mode` (see `ops.output_size`) let them
-    cross.
+    Windows are clipped at the border that `pad` and `ceil_mode` let them cross.
+
+    Attributes
+    ----------
+    size : int
+        Rows and columns of a window, at most 256.
+    stride : int
+        Pixels from window to window, for rows and columns.
+    pad : int
+        Pixels of border, less than `size`.
+    ceil_mode : bool
+        The last window may reach over the border (see `ops.output_size`).
     """
 
     size: int = 3
