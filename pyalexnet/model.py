@@ -148,6 +148,11 @@ class Model:
         """The training set's mean image (H, W, C), if it has been set."""
         return self.parts[0].input.mean_image
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the mean image, else of the images read last, else of the net's input."""
+        return self.parts[0].input.image_shape
+
     def set_mean_image(self, mean: Floats) -> None:
         """Sets the training set's mean image (H, W, C), which `Net.normalization` may subtract.
 
@@ -289,7 +294,9 @@ class Model:
         """The loss's buffers with these labels."""
         classes, name = self.net.classes, self.net.name
         if len(labels) != len(images):
-            raise ValueError(f"labels: {len(labels)} for {len(images)} images")
+            raise ValueError(
+                f"labels are {len(labels)}; expected {len(images)}, one for each image"
+            )
         if labels.min() < -1 or labels.max() >= classes:
             raise DataError(
                 f"labels are from {labels.min()} to {labels.max()}; net {name} expected 0 to "
@@ -307,9 +314,11 @@ class Model:
     ) -> None:
         count, stored = len(images), images.shape[1:]
         if images.dtype != np.uint8 or images.ndim != 4:
-            raise ValueError(f"images: {images.dtype} {images.shape}, expected uint8 (N, H, W, C)")
+            raise ValueError(
+                f"images are {images.dtype} {images.shape}; expected uint8 (N, H, W, C)"
+            )
         if not 0 < count <= self.batch_size:
-            raise ValueError(f"images: {count}, expected 1 to the batch size, {self.batch_size}")
+            raise ValueError(f"images are {count}; expected 1 to batch_size, {self.batch_size}")
         if stored[2] != self.net.input[0]:
             raise DataError(
                 f"images have {stored[2]} channels; net {self.net.name} expected "

@@ -40,6 +40,16 @@ class PixelInput:
         self._mean: Array | None = None
         self._uploaded: Event = None
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of the mean image, else of the images read last, else of the net's input."""
+        channels, rows, columns = self.net.input
+        shape = (rows, columns, channels)
+        for array in (self._stored, self.mean_image):
+            if array is not None:
+                shape = (array.shape[-3], array.shape[-2], array.shape[-1])
+        return shape
+
     def set_mean_image(self, mean: Floats) -> None:
         """Sets the training set's mean image, float32 (H, W, C)."""
         self.mean_image, self._mean = mean, None

@@ -231,6 +231,7 @@ def save_model(
     *,
     optimiser: SGD | None = None,
     classes: Sequence[str] | None = None,
+    image_shape: tuple[int, int, int] | None = None,
 ) -> None:
     """Writes a model to a checkpoint that `load_model` and the commands read.
 
@@ -242,6 +243,9 @@ def save_model(
         Its state is written, too.
     classes : sequence of str, optional
         Names by label; by default, the labels.
+    image_shape : (H, W, C), optional
+        Of the stored images; by default that of the mean image, or of the images that the model
+        has read last, or the net's input.
 
     Raises
     ------
@@ -253,12 +257,10 @@ def save_model(
     if len(names) != net.classes:
         raise UserError(f"classes: {len(names)}; expected the {net.classes} of net {net.name}")
     mean = model.mean_image
-    channels, rows, columns = net.input
-    shape = (rows, columns, channels) if mean is None else mean.shape
     Checkpoint(
         net=net,
         classes=names,
-        image_shape=(shape[0], shape[1], shape[2]),
+        image_shape=image_shape or model.image_shape,
         model=model.state(),
         optimiser={} if optimiser is None else optimiser.state(),
         mean=mean,
@@ -278,15 +280,12 @@ def check_data(path: Path, checkpoint: Checkpoint, dataset: Dataset) -> None:
     shape = dataset.val.shape
     if shape != checkpoint.image_shape:
         raise CheckpointError(
-            f"{path}: a checkpoint for images of {'×'.join(map(str, checkpoint.image_shape))} "
-            f"(rows, columns, channels); those of {dataset.name} are {'×'.join(map(str, shape))}"
+            f"{path}: image shape is {'×'.join(map(str, checkpoint.image_shape))}; expected that "
+            f"of {dataset.name}, {'×'.join(map(str, shape))} (rows, columns, channels)"
         )
     difference = class_difference(checkpoint.classes, dataset.classes)
     if difference:
-        raise CheckpointError(
-            f"{path}: a checkpoint for other classes than the {len(dataset.classes)} of "
-            f"{dataset.name}: {difference}"
-        )
+        raise CheckpointError(f"{path}: classes differ from those of {dataset.name}: {difference}")
 
 
 def class_difference(found: Sequence[str], expected: Sequence[str]) -> str:

@@ -157,7 +157,7 @@ def _check_same_data(path: Path, checkpoint: Checkpoint, dataset: data.Dataset, 
     check_data(path, checkpoint, dataset)
     old, new = checkpoint.data["train"], len(dataset.train)
     if old != new:
-        raise CheckpointError(f"{path}: a run on {old} training images; {spec} has {new}")
+        raise CheckpointError(f"{path}: training images are {old}; expected the {new} of {spec}")
 
 
 class Trainer:

@@ -389,12 +389,12 @@ def test_wrong_batches():
             "labels are from .*; net tiny expected 0 to 3",
         ),
         ((images, labels - 5, crops), DataError, "or -1 for none"),
-        ((images, labels[:3], crops), ValueError, "labels: 3 for 4 images"),
+        ((images, labels[:3], crops), ValueError, "labels are 3; expected 4, one for each"),
         ((images, labels, crops[:3]), ValueError, r"\(3, 3\); expected \(4, 3\)"),
         ((images.astype(np.float32), labels, crops), ValueError, "expected uint8"),
         ((images[0], labels, crops), ValueError, r"expected uint8 \(N, H, W, C\)"),
-        ((images[:0], labels[:0], crops[:0]), ValueError, "images: 0, expected 1 to"),
-        (make_batch(TINY, 5), ValueError, "images: 5, expected 1 to the batch size, 4"),
+        ((images[:0], labels[:0], crops[:0]), ValueError, "images are 0; expected 1 to"),
+        (make_batch(TINY, 5), ValueError, "images are 5; expected 1 to batch_size, 4"),
     ]:
         with pytest.raises(error, match=message):
             model.forward_backward(*arguments, seed=0, step=0)

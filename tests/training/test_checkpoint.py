@@ -17,12 +17,19 @@ from safetensors.numpy import save_file
 from helpers import tiny
 from pyalexnet.data.dataset import Colour
 from pyalexnet.errors import CheckpointError, UserError
-from pyalexnet.model import Totals
+from pyalexnet.model import Model, Totals
 from pyalexnet.nn.layers import Conv, Linear
 from pyalexnet.nn.net import Net
 from pyalexnet.nn.normalization import Normalization
 from pyalexnet.training import checkpoint as checkpoints
-from pyalexnet.training.checkpoint import Checkpoint, Progress, check_net, load
+from pyalexnet.training.checkpoint import (
+    Checkpoint,
+    Progress,
+    check_net,
+    load,
+    load_model,
+    save_model,
+)
 
 pytestmark = pytest.mark.host_only("reads and writes files")
 
@@ -211,3 +218,24 @@ def test_the_first_difference_of_two_nets_is_named() -> None:
     ):
         with pytest.raises(CheckpointError, match=expected):
             check_net(path, tiny.NET, other)
+
+
+def test_a_model_is_saved_with_the_shape_of_its_images(tmp_path: Path) -> None:
+    """What pyalexnet-eval compares with a data set's."""
+    net = dataclasses.replace(tiny.NET, normalization=Normalization(1 / 64, mean=128.0))
+    model = Model(net, "host", 2)
+    path = tmp_path / "a.safetensors"
+    save_model(model, path)
+    assert load(path).image_shape == (8, 8, 3)  # the net's input, as nothing else is known
+    images = np.full((2, 12, 11, 3), 7, np.uint8)
+    expected = model.predict(images)
+    save_model(model, path, classes=["a", "b", "c"])
+    assert (load(path).image_shape, load(path).mean) == ((12, 11, 3), None)
+    np.testing.assert_array_equal(load_model(path, "host", 2).predict(images), expected)
+    model.set_mean_image(np.zeros((9, 9, 3), np.float32))
+    save_model(model, path)
+    assert load(path).image_shape == (9, 9, 3)
+    save_model(model, path, image_shape=(20, 20, 3))
+    assert load(path).image_shape == (20, 20, 3)
+    with pytest.raises(UserError, match="classes: 2; expected the 3 of net tiny"):
+        save_model(model, path, classes=["a", "b"])

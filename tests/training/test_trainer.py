@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
@@ -410,10 +411,14 @@ def test_default_folder_is_named_after_data_and_net() -> None:
         ({"seed": 1}, CheckpointError, "seed is 1; expected the run's 5"),
         ({"net": "wide.json"}, CheckpointError, r"layer fc2 is Linear\(features=16.*features=20"),
         ({"dropout": 0.1}, CheckpointError, r"layer dropout2 is Dropout\(p=0.5.*Dropout\(p=0.1"),
-        ({"image_size": 11}, CheckpointError, r"images of 10×10×3 .* are 11×11×3"),
-        ({"data": "fewer"}, CheckpointError, "a run on 30 training images; folder:.*fewer has 29"),
+        ({"image_size": 11}, CheckpointError, r"image shape is 10×10×3; expected .* 11×11×3"),
+        (
+            {"data": "fewer"},
+            CheckpointError,
+            "images are 30; expected the 29 of folder:.*fewer",
+        ),
         ({"data": "names"}, CheckpointError, "class 2 is 'red'; expected 'rouge'"),
-        ({"data": "classes"}, CheckpointError, "other classes than the 2 of folder"),
+        ({"data": "classes"}, CheckpointError, "classes differ from those of folder"),
     ],
 )
 def test_resume_refuses_another_run(
@@ -514,3 +519,20 @@ def test_the_small_net_takes_the_images_size(tmp_path: Path) -> None:
     assert saved.net.classes == 3
     assert saved.options["crop_pad"] == 1
     assert np.all(np.isfinite(saved.mean))
+
+
+def test_a_net_with_fixed_means_has_no_mean_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyalexnet.data.statistics.PixelSums.add", None)  # nothing is measured
+    means = Normalization(1 / 64, (120.0, 110.0, 100.0))
+    net = dataclasses.replace(tiny.NET, normalization=means)
+    path = str(tiny.write_net(tmp_path / "means.json", net))
+    whole = run(tmp_path, output="whole", net=path, epochs=2)
+    assert last(whole).mean is None
+    assert last(whole).image_shape == (10, 10, 3)
+    assert last(whole).net.normalization == means
+    run(tmp_path, net=path, epochs=1)
+    resumed = trainer.train(output=str(tmp_path / "run"), resume=True, epochs=2)
+    for name, array in last(whole).model.items():
+        assert last(resumed).model[name].tobytes() == array.tobytes(), name
