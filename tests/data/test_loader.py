@@ -196,7 +196,9 @@ def test_mean_of_white_images_does_not_overflow() -> None:
     np.testing.assert_array_equal(mean, np.full((2, 2, 1), 255, np.float32))
 
 
-@pytest.mark.parametrize("spec", ["", "imagenette:/x", "mnist", "mnist:", "shapes:/x", "folder"])
+@pytest.mark.parametrize(
+    "spec", ["", "imagenette:/x", "mnist", "mnist:", "shapes:", "shapes:/x", "folder"]
+)
 def test_unknown_specification(spec: str) -> None:
     with pytest.raises(DataError, match=r"data is .*; expected shapes, mnist:DIR, .*folder:DIR"):
         open_dataset(spec)

@@ -229,7 +229,8 @@ def test_killed_command_resumes_to_the_same_bits(
     command = words(whole.mini, out, "--format=raw")
     run(command, patch=KILLS[when], status=-signal.SIGKILL)
     assert (out / "unfinished.npz").exists() and not (out / "dataset.json").exists()
-    (out / ".val-00009.npy.tmp").write_bytes(b"left by a killed process")
+    for left in (".val-00009.npy.tmp", ".train-00009.sums.npz.tmp"):
+        (out / left).write_bytes(b"left by a killed process")
     printed = run(command)
     assert " of 4 shards are finished" in printed
     assert files(out) == files(whole.folder)

@@ -178,18 +178,19 @@ def test_out_of_memory_is_not_an_unreadable_image(
         written(run(sources, tmp_path / "out", "raw"))
 
 
+@pytest.mark.parametrize("where", ["os.fsync", "pyalexnet.data.imagenet.writing.npy_header"])
 def test_shard_that_cannot_be_written_is_named_and_leaves_nothing(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     first = run(sources, tmp_path, "raw")
     first.resume()
     part = first.parts()[0]
     task = Task(tmp_path, *part, first.part(*part), first.encoding, False)
 
-    def full(_: int) -> None:
+    def full(_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(where, full)
     with pytest.raises(UserError, match=r"train-00000\.npy: cannot be written: No space left"):
         write_shard(task)
     assert [file.name for file in tmp_path.iterdir()] == ["unfinished.npz"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -16,6 +17,13 @@ from pyalexnet.errors import DataError
 
 def workers() -> set[int]:
     """Returns the process ids of this process's running loader workers."""
+    while True:
+        # A thread that ends during the scan hands its children to another one: scan again.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            return _scan()
+
+
+def _scan() -> set[int]:
     pids = set()
     for task in Path("/proc/self/task").iterdir():
         for pid in (task / "children").read_text().split():
