@@ -18,7 +18,6 @@ way: commands → evaluation → training → model → parallel → nn → ops 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,8 +48,6 @@ __all__ = [
     "save",
 ]
 
-__version__ = importlib.metadata.version("pyalexnet")
-
 #: Where the public names are. They are imported when they are first used, so that a command, or a
 #: process that reads images, loads only what it needs.
 _PLACES = {
@@ -70,6 +67,8 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version(__name__)
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = _PLACES[name].partition(":")
