@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from pyalexnet import device as devices
 from pyalexnet.data.augmentation import centre_crops
-from pyalexnet.device import Array, Device
+from pyalexnet.device import Array, Device, Floats
 from pyalexnet.errors import DataError, DeviceError, UserError
-from pyalexnet.nn.arena import Floats, Tensors
+from pyalexnet.nn.arena import Tensors
 from pyalexnet.nn.device_net import DeviceNet
 from pyalexnet.nn.layers import LossBuffers, Parameter, StepContext
 from pyalexnet.nn.net import Net

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pyalexnet.device.base import Array, Device, Event, HostArray, Shape
+from pyalexnet.device.base import Array, Device, Event, Floats, HostArray, Shape
 from pyalexnet.device.cuda import CudaDevice, cuda_problem
 from pyalexnet.device.host import HostDevice
 from pyalexnet.errors import DeviceError, UserError
@@ -29,6 +29,7 @@ __all__ = [
     "CudaDevice",
     "Device",
     "Event",
+    "Floats",
     "HostArray",
     "HostDevice",
     "Shape",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: ``reshape``, slices that are views.
 Array: TypeAlias = "npt.NDArray[Any] | cupy.ndarray"
 HostArray: TypeAlias = npt.NDArray[Any]
+Floats: TypeAlias = npt.NDArray[np.float32]
 Shape: TypeAlias = tuple[int, ...]
 #: A point in a device's queue of work; None on the host, whose work is done when a call returns.
 Event: TypeAlias = Any

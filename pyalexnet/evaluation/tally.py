@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyalexnet.model import Metrics
-
-TOP = 5  # classes in a top-5 answer; all of them if there are fewer
+from pyalexnet.nn.layers.loss import TOP
 
 #: A float32 probability of 0 stands for some value below this.
 _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)

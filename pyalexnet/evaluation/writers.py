@@ -9,7 +9,8 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pyalexnet.evaluation.tally import TOP, ClassErrors, most_probable
+from pyalexnet.evaluation.tally import ClassErrors, most_probable
+from pyalexnet.nn.layers.loss import TOP
 from pyalexnet.text import shortened
 
 _NAME = 32  # characters of a class's name in the table

@@ -9,10 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.device import Array, Device, Shape
+from pyalexnet.device import Array, Device, Floats, Shape
 from pyalexnet.errors import CheckpointError
-
-Floats = npt.NDArray[np.float32]
 
 _ALIGN = 64  # floats: the segments that ops.sgd takes begin at multiples of this
 

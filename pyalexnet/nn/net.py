@@ -164,11 +164,6 @@ class Net:
                 )
         return tuple(before.index(name) for name in layer.inputs)
 
-    @property
-    def is_chain(self) -> bool:
-        """Whether each layer reads the one before it and nothing else."""
-        return self.sources == tuple((i,) for i in range(len(self.layers)))
-
     def shapes(self) -> tuple[Shape, ...]:
         """The input's shape, then that of every layer's output, without the images."""
         return self._shapes

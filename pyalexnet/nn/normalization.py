@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from pyalexnet.device import Floats
 from pyalexnet.errors import DataError, NetError
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pyalexnet import ops
-from pyalexnet.device import Array
-from pyalexnet.nn.arena import Arena, Floats, Tensors
+from pyalexnet.device import Array, Floats
+from pyalexnet.nn.arena import Arena, Tensors
 from pyalexnet.nn.device_net import DeviceNet
 from pyalexnet.nn.net import Net
 

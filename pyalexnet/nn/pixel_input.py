@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from pyalexnet import ops
-from pyalexnet.device import Array, Device, Event, HostArray
+from pyalexnet.device import Array, Device, Event, Floats, HostArray
 from pyalexnet.nn.net import Net
-from pyalexnet.nn.normalization import Floats
 
 
 class PixelInput:

@@ -23,13 +23,11 @@ from safetensors.numpy import save_file
 from pyalexnet import files
 from pyalexnet.data import Dataset
 from pyalexnet.data.dataset import Colour
-from pyalexnet.device import Device
+from pyalexnet.device import Device, Floats
 from pyalexnet.errors import CheckpointError, UserError
 from pyalexnet.model import Model, Totals
 from pyalexnet.nn.net import Net
 from pyalexnet.nn.optim import SGD
-
-Floats = npt.NDArray[np.float32]
 
 FORMAT = 2
 _KEY = "pyalexnet"

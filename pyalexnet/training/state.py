@@ -9,11 +9,12 @@ import numpy as np
 
 from pyalexnet.data import Dataset
 from pyalexnet.data.dataset import Colour
+from pyalexnet.device import Floats
 from pyalexnet.errors import CheckpointError
 from pyalexnet.model import Model
 from pyalexnet.nn.optim import SGD
 from pyalexnet.nn.schedules import schedule
-from pyalexnet.training.checkpoint import Checkpoint, Floats, Progress
+from pyalexnet.training.checkpoint import Checkpoint, Progress
 from pyalexnet.training.plan import Plan
 
 

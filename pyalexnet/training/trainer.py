@@ -22,12 +22,12 @@ from pyalexnet import data
 from pyalexnet import device as devices
 from pyalexnet.data.augmentation import colour_shifts, random_crops
 from pyalexnet.data.dataset import Colour
-from pyalexnet.device import Device, HostArray
+from pyalexnet.device import Device, Floats, HostArray
 from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.model import Metrics, Model, Totals
 from pyalexnet.nn.optim import SGD
 from pyalexnet.parallel.communicator import Communicator, join
-from pyalexnet.training.checkpoint import Checkpoint, Floats, Progress, check_data, check_net
+from pyalexnet.training.checkpoint import Checkpoint, Progress, check_data, check_net
 from pyalexnet.training.display import Display
 from pyalexnet.training.interruption import Interruption
 from pyalexnet.training.options import Options

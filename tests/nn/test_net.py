@@ -38,14 +38,13 @@ def test_layers_read_the_one_before_or_those_that_they_name():
     assert net.sources == ((0,), (1,), (1, 2, 0), (3, 1), (4,), (5,))
     assert net.shapes() == ((3, 8, 8), *[(3, 8, 8)] * 3, (6, 8, 8), (6, 4, 4), (2,))
     assert net.input_shapes(3) == ((3, 8, 8), (3, 8, 8))
-    assert not net.is_chain
     assert list(net.parameters()) == ["trunk.weight", "trunk.bias", "fc2.weight", "fc2.bias"]
     assert net.buffers() == {}
 
 
 def test_a_chain_may_name_its_inputs():
-    assert net_of(Conv(3, 3), ReLU(inputs=("conv1",))).is_chain
-    assert net_of(ReLU(inputs=("input",))).is_chain
+    assert net_of(Conv(3, 3), ReLU(inputs=("conv1",))).sources == ((0,), (1,), (2,))
+    assert net_of(ReLU(inputs=("input",))).sources == ((0,), (1,))
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,6 @@ def open_folder(folder: Path, *, size: int | None = None, skip_bad: bool = False
         A folder is missing or empty, or the classes of train/ and val/ differ.
     """
     size = SIZE if size is None else size
-    if size < 1:
-        raise DataError(f"image size is {size}; expected at least 1")
     classes = _class_names(folder / "train")
     held_out = _class_names(folder / "val")
     if classes != held_out:

@@ -9,7 +9,7 @@ import numpy as np
 from pyalexnet import ops
 from pyalexnet.device import Array, Device, HostArray
 
-TOP = 5  # classes that count as an answer, or all where there are fewer
+TOP = 5  # classes in a top-5 answer; all of them if there are fewer
 
 
 class LossBuffers:
