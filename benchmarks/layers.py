@@ -70,13 +70,15 @@ class Bench:
         activation = layer.activation
         yield Row(
             "forward",
-            lambda: ops.conv_forward(x, weight, bias, activation=activation, out=y, **how),
+            lambda: ops.conv_forward(
+                x, weight, bias, activation=activation, workspace=workspace, out=y, **how
+            ),
             flop,
             size,
         )
         yield Row(
             "data gradient",
-            lambda: ops.conv_backward_data(dy, weight, x.shape, out=dx, **how),
+            lambda: ops.conv_backward_data(dy, weight, x.shape, workspace=workspace, out=dx, **how),
             flop,
             size,
         )
@@ -101,11 +103,16 @@ class Bench:
         activation = layer.activation
         yield Row(
             "forward",
-            lambda: ops.linear_forward(x, w, b, activation=activation, out=y),
+            lambda: ops.linear_forward(x, w, b, activation=activation, workspace=workspace, out=y),
             flop,
             size,
         )
-        yield Row("data gradient", lambda: ops.linear_backward_data(dy, w, out=dx), flop, size)
+        yield Row(
+            "data gradient",
+            lambda: ops.linear_backward_data(dy, w, workspace=workspace, out=dx),
+            flop,
+            size,
+        )
         yield Row(
             "weight gradient",
             lambda: ops.linear_backward_weights(x, dy, workspace=workspace, out=dw),

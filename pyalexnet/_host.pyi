@@ -32,11 +32,23 @@ class Kernels:
         pad: int,
         groups: int,
         activation: str,
+        workspace: Array | None,
     ) -> None:
-        """Computes y = activation(conv(x, w) + b); b may be None."""
+        """Computes y = activation(conv(x, w) + b); b and workspace may be None.
+
+        Here and below, workspace may be None if `conv_workspace` is 0.
+        """
 
     def conv_backward_data(
-        self, dx: Array, dy: Array, w: Array, *, stride: int, pad: int, groups: int
+        self,
+        dx: Array,
+        dy: Array,
+        w: Array,
+        *,
+        stride: int,
+        pad: int,
+        groups: int,
+        workspace: Array | None,
     ) -> None:
         """Computes dx, the gradient of a convolution's input."""
 
@@ -45,25 +57,28 @@ class Kernels:
         dw: Array,
         x: Array,
         dy: Array,
-        workspace: Array | None,
         *,
         stride: int,
         pad: int,
         groups: int,
+        workspace: Array | None,
     ) -> None:
-        """Computes dw, the gradient of the filters; workspace may be None if none is needed."""
+        """Computes dw, the gradient of the filters."""
 
     def conv_workspace(
         self,
         x: Sequence[int],
-        dw: Sequence[int],
-        dy: Sequence[int],
+        w: Sequence[int],
+        y: Sequence[int],
         *,
         stride: int,
         pad: int,
         groups: int,
-    ) -> int:
-        """Returns how many floats of workspace conv_backward_weights needs for these shapes."""
+    ) -> list[int]:
+        """Returns the floats of workspace that the three products need for these shapes.
+
+        They are conv_forward, conv_backward_data and conv_backward_weights.
+        """
 
     def bias_backward(self, db: Array, dy: Array) -> None:
         """Computes the biases' gradient db (K), the sum of dy (K, ...) over all other axes."""

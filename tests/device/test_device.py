@@ -279,15 +279,20 @@ class _Kernels:
             return function
 
         def kernel(*args, **options):
-            arrays = [arg for arg in args if isinstance(arg, _Array)]
+            given = [*args, *options.values()]
+            arrays = [arg for arg in given if isinstance(arg, _Array)]
             _Current.streams[self._stream].touch(*arrays)
-            for arg in args:
+            for arg in given:
                 assert not isinstance(arg, np.ndarray), f"{name} got an array of the host"
             assert {array.device.id for array in arrays} == {self._device}
-            values = (arg.values if isinstance(arg, _Array) else arg for arg in args)
-            function(*values, **options)
+            values = (_values(arg) for arg in args)
+            function(*values, **{key: _values(arg) for key, arg in options.items()})
 
         return kernel
+
+
+def _values(argument):
+    return argument.values if isinstance(argument, _Array) else argument
 
 
 @pytest.fixture
