@@ -231,7 +231,7 @@ void bind_conv(KernelsClass& kernels) {
           conv_forward<float>(y, x, w, b ? b->data() : nullptr, floats, shape, kind, stream);
         });
       },
-      "Computes y = activation(conv(x, w) + b); b may be None, and workspace if none is needed.", "y"_a, "x"_a, "w"_a, "b"_a, py::kw_only(),
+      "Computes y = activation(conv(x, w) + b); b may be None, workspace if none is needed.", "y"_a, "x"_a, "w"_a, "b"_a, py::kw_only(),
       "stride"_a, "pad"_a, "groups"_a, "activation"_a, "workspace"_a);
   kernels.def(
       "conv_backward_data",
@@ -246,8 +246,8 @@ void bind_conv(KernelsClass& kernels) {
           conv_backward_data<float>(dx, dy, w, floats, shape, stream);
         });
       },
-      "Computes dx, the gradient of a convolution's input; workspace may be None if none is needed.", "dx"_a, "dy"_a, "w"_a, py::kw_only(),
-      "stride"_a, "pad"_a, "groups"_a, "workspace"_a);
+      "Computes dx, the gradient of the input; workspace may be None if none is needed.", "dx"_a, "dy"_a, "w"_a, py::kw_only(), "stride"_a,
+      "pad"_a, "groups"_a, "workspace"_a);
   kernels.def(
       "conv_backward_weights",
       [](const Kernels& at, const py::object& dw_, const py::object& x_, const py::object& dy_, int stride, int pad, int groups,
@@ -274,8 +274,8 @@ void bind_conv(KernelsClass& kernels) {
         });
         return floats;
       },
-      "Returns how many floats of workspace conv_forward, conv_backward_data and conv_backward_weights need for these shapes.", "x"_a,
-      "w"_a, "y"_a, py::kw_only(), "stride"_a, "pad"_a, "groups"_a);
+      "Returns the floats of workspace of forward, data gradient and weight gradient.", "x"_a, "w"_a, "y"_a, py::kw_only(), "stride"_a,
+      "pad"_a, "groups"_a);
 }
 
 // --- the other operations ---

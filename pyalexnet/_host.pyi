@@ -34,10 +34,7 @@ class Kernels:
         activation: str,
         workspace: Array | None,
     ) -> None:
-        """Computes y = activation(conv(x, w) + b); b and workspace may be None.
-
-        Here and below, workspace may be None if `conv_workspace` is 0.
-        """
+        """Computes y = activation(conv(x, w) + b); b may be None, workspace if none is needed."""
 
     def conv_backward_data(
         self,
@@ -50,7 +47,7 @@ class Kernels:
         groups: int,
         workspace: Array | None,
     ) -> None:
-        """Computes dx, the gradient of a convolution's input."""
+        """Computes dx, the gradient of the input; workspace may be None if none is needed."""
 
     def conv_backward_weights(
         self,
@@ -63,7 +60,7 @@ class Kernels:
         groups: int,
         workspace: Array | None,
     ) -> None:
-        """Computes dw, the gradient of the filters."""
+        """Computes dw, the gradient of the filters; workspace may be None if none is needed."""
 
     def conv_workspace(
         self,
@@ -75,10 +72,7 @@ class Kernels:
         pad: int,
         groups: int,
     ) -> list[int]:
-        """Returns the floats of workspace that the three products need for these shapes.
-
-        They are conv_forward, conv_backward_data and conv_backward_weights.
-        """
+        """Returns the floats of workspace of forward, data gradient and weight gradient."""
 
     def bias_backward(self, db: Array, dy: Array) -> None:
         """Computes the biases' gradient db (K), the sum of dy (K, ...) over all other axes."""
