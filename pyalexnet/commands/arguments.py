@@ -100,7 +100,8 @@ class Parser(argparse.ArgumentParser):
         add("-q", "--quiet", action="store_true", help=quiet)
         if verbose:
             add("-v", "--verbose", action="store_true", help=verbose)
-        add("--version", action=_Version, nargs=0, help="print the version")
+        suppressed = argparse.SUPPRESS
+        add("--version", action=_Version, nargs=0, default=suppressed, help="print the version")
         add("-h", "--help", action="help", help="print this")
 
     def options(self, arguments: Sequence[str] | None = None) -> dict[str, Any]:
