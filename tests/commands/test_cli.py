@@ -121,13 +121,21 @@ def test_eval_names_the_data_that_has_gone(tmp_path: Path, capsys: Captured) -> 
     assert "was trained on" not in capsys.readouterr().err
 
 
+def writing_to(file: Any, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command whose standard output is `file`, and buffered as for users."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "pyalexnet", *words]
+    return subprocess.run(
+        command, cwd=folder, env=environ, stdout=file, stderr=subprocess.PIPE, text=True
+    )
+
+
 @pytest.mark.host_only("is about processes")
 @pytest.mark.parametrize("words", [["info"], ["train", "--help"], ["train", "--summary"]])
 def test_a_reader_that_has_gone_ends_a_command_silently(words: list[str], tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "pyalexnet", *words]
-    done = subprocess.run(command, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, text=True)
+    done = writing_to(writing, tmp_path, *words)
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
 
@@ -135,9 +143,8 @@ def test_a_reader_that_has_gone_ends_a_command_silently(words: list[str], tmp_pa
 @pytest.mark.host_only("is about processes")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pyalexnet", "train", "--summary"]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = writing_to(full, tmp_path, "train", "--summary")
     assert done.returncode == 2
     assert done.stderr == (
         "pyalexnet-train: error: standard output cannot be written: No space left on device\n"

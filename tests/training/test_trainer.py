@@ -297,6 +297,14 @@ def test_run_toml_repeats_the_run(uninterrupted: Outcome, tmp_path: Path) -> Non
     assert comment == f"# pyalexnet-train --recipe {recipe} --output DIR"
 
 
+@pytest.mark.usefixtures("auto")
+def test_run_toml_has_what_was_decided(tmp_path: Path) -> None:
+    folder = run(tmp_path, device="auto", epochs=1, lr=0.03).folder
+    options = recipes.load(str(folder / "run.toml"))
+    expected = {"device": target.NAME, "bias_lr": 0.06, "image_size": 10, "workers": 0}
+    assert expected.items() <= options.items()
+
+
 @pytest.mark.host_only("computes nothing")
 def test_an_unknown_option_names_the_nearest(tmp_path: Path) -> None:
     for name, nearest in (("epoch", "epochs"), ("batchsize", "batch_size"), ("devices", "device")):
