@@ -12,6 +12,7 @@ from pyalexnet.data.augmentation import COLOUR_VARIANTS
 from pyalexnet.errors import UserError
 from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.nn import zoo
+from pyalexnet.nn.schedules import FORMS
 from pyalexnet.parallel.communicator import join, launched
 from pyalexnet.training import recipes, trainer
 from pyalexnet.training.options import Options
@@ -64,21 +65,32 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="random seed (default: 0)")
 
     add = parser.add_argument_group("training").add_argument
-    add("--batch-size", type=int, help="images per step (default: 128)")
-    add("--epochs", type=int, help="number of epochs (default: 7 for the small net, else 90)")
+    add("--batch-size", type=int, help="images per step (default: 16 to 128, by the set's size)")
+    add(
+        "--epochs",
+        type=int,
+        help="number of epochs (default: 7 or more for nets of up to 64×64 pixels, by the set's "
+        "size, else 90)",
+    )
     add(
         "--lr",
         type=float,
-        help="learning rate of the weights (default: 0.02 for the small net, else 0.01)",
+        help="learning rate of the weights (default: 0.02 for nets of up to 64×64 pixels, else "
+        "0.01; lower for batches of less than 128)",
     )
     add("--bias-lr", type=float, help="learning rate of the biases (default: twice --lr)")
     add("--momentum", type=float, help="momentum of SGD (default: 0.9)")
     add("--weight-decay", type=float, help="weight decay (default: 0.0005)")
     add(
         "--schedule",
-        help="constant; plateau:N: lr ÷10 after N epochs without a lower validation error; "
-        "epochs:A,B,…: lr ÷10 after these epochs (default: epochs:6 for the small net, else "
+        help=f"of the learning rate: {FORMS} (default: step for nets of up to 64×64 pixels, else "
         "plateau:5)",
+    )
+    add(
+        "--warmup",
+        type=float,
+        metavar="EPOCHS",
+        help="let the learning rate rise from 0 in so many epochs, such as 0.5 (default: 0)",
     )
     add(
         "--dropout",
@@ -91,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         metavar="PIXELS",
         help="zero padding before cropping (default: 1/16 of the input if images have the input's "
-        "size, else 0)",
+        "size, 1/8 for fewer than 5,120 of them, else 0)",
     )
     add("--mirror", action=switch, help="mirror half of the images (default: all but digits)")
     add(
@@ -106,13 +118,14 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         metavar="STD",
         help="shift each image's colours along the training set's principal components by normal "
-        "numbers with this standard deviation (paper: 0.1; default: 0)",
+        "numbers with this standard deviation (paper: 0.1; default: 0.8 for fewer than 5,120 "
+        "colour images, else 0)",
     )
     add(
         "--colour-variant",
         choices=COLOUR_VARIANTS,
         help="colour noise is scaled by eigenvalues of pixels in 0..1 (paper) or by their square "
-        "roots (code: about twice as much on ImageNet) (default: paper)",
+        "roots (code: about twice as much on ImageNet) (default: paper; code for default noise)",
     )
 
     run = parser.add_argument_group("run")
@@ -183,7 +196,7 @@ def _evaluate(options: dict[str, Any]) -> int:
             [path],
             options.get("data"),
             device=given.devices,
-            batch_size=given.batch_size,
+            batch_size=given.batch_size or 128,
             workers=given.workers,
             threads=given.threads,
             skip_bad=given.skip_bad_images,

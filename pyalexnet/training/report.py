@@ -10,6 +10,7 @@ from typing import Any
 from pyalexnet.data import Dataset, WorkerDied
 from pyalexnet.errors import DataError, UserError
 from pyalexnet.model import Metrics, Totals
+from pyalexnet.training.chance import ChanceWatch
 from pyalexnet.training.checkpoint import Progress
 from pyalexnet.training.display import Display
 from pyalexnet.training.metrics import MetricsFile
@@ -71,6 +72,8 @@ class Report:
         )
         parameters = sum(parameter.size for parameter in net.parameters().values())
         self.display.line(f"net     {net.name}: {parameters:,} parameters")
+        if self._plan.fitted:
+            self.display.line(f"fit     {self._plan.fitted}")
         replicas = f"{processes} replicas, the first on " if processes > 1 else ""
         self.display.line(f"device  {replicas}{device}")
         self.display.line(f"output  {self._folder}")
@@ -90,6 +93,15 @@ class Report:
         """Shows the epoch's loss so far."""
         speed = totals.images / max(progress.seconds, 1e-9)
         self.display.measured(progress.step, totals.metrics(), speed)
+
+    def at_chance(self, watch: ChanceWatch) -> None:
+        """Advises on a loss that has stayed where guessing has it."""
+        plan, classes = self._plan, len(self._dataset.classes)
+        self.display.line(
+            f"note    the loss has been at chance, ln {classes} = {watch.chance:.3f}, for "
+            f"{watch.stayed} steps: the net does not learn. Try --lr {plan.lr / 4:.2g} (it is "
+            f"{plan.lr:g}), --warmup 1, or another initialisation (docs/recipes.md)"
+        )
 
     def record(
         self, state: TrainingState, validation: Metrics, training: Metrics
