@@ -76,6 +76,8 @@ def json_type(hint: Any) -> str:
 def default(field: dataclasses.Field[Any]) -> str:
     """A field's default as JSON, or "required"."""
     value = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
     if value is dataclasses.MISSING:
         return "required"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -62,11 +62,25 @@ def parser() -> Parser:
     )
 
     add = parser.add_argument_group("training").add_argument
-    add("--epochs", type=whole, metavar="N", help="passes over the training images")
-    add("-b", "--batch-size", type=whole, metavar="N", help="images per step (default: 128)")
-    add("--lr", type=real, metavar="LR", help="learning rate of the weights")
+    add(
+        "--epochs",
+        type=whole,
+        metavar="N",
+        help="passes over the images (default: by the set's size)",
+    )
+    add(
+        "-b",
+        "--batch-size",
+        type=whole,
+        metavar="N",
+        help="images per step (default: 16 to 128, by the set's size)",
+    )
+    add(
+        "--lr", type=real, metavar="LR", help="learning rate of the weights (default: by the batch)"
+    )
     add("--bias-lr", type=real, metavar="LR", help="that of the biases (default: twice --lr)")
-    add("--schedule", help="constant, plateau:N or epochs:A,B,...: when --lr is divided by 10")
+    add("--schedule", help="of --lr: constant, step, cosine, plateau:N or epochs:A,B,...")
+    add("--warmup", type=real, metavar="EPOCHS", help="in which --lr rises from 0 (default: 0)")
     add("--momentum", type=real, metavar="M", help="momentum of SGD (default: 0.9)")
     add(
         "--wd",
@@ -92,7 +106,7 @@ def parser() -> Parser:
         "--colour-noise",
         type=real,
         metavar="STD",
-        help="shift colours at random (paper: 0.1; default: 0)",
+        help="shift colours at random (paper: 0.1; default: by the set)",
     )
     add(
         "--colour-variant",
@@ -176,7 +190,7 @@ def _test(options: dict[str, Any], as_json: bool) -> int:
             [path],
             options.get("data"),
             device=given.device,
-            batch_size=given.batch_size,
+            batch_size=given.batch_size or 128,
             workers=given.workers,
             threads=given.threads,
             skip_bad_images=given.skip_bad_images,

@@ -20,8 +20,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +39,8 @@ from pyalexnet.nn.layers import (
 from pyalexnet.nn.normalization import Normalization
 
 INPUT = "input"
+#: The keys of `Net.training`.
+TRAINING = ("epochs", "lr", "bias-lr", "batch-size", "schedule", "warmup")
 _DEFAULT, _LOSS = Normalization(), SoftmaxCrossEntropy()
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_/-]*")
 
@@ -59,6 +61,10 @@ class Net:
         How the input is made of pixels.
     loss : SoftmaxCrossEntropy
         Reads the logits and the labels.
+    training : mapping
+        How to train this net where the user does not say: `epochs`, `lr`, `bias-lr`, `batch-size`,
+        `schedule` and `warmup`, as the options of pyalexnet-train. Nets that differ in it alone
+        are equal.
 
     Raises
     ------
@@ -71,6 +77,7 @@ class Net:
     layers: tuple[Layer, ...]
     normalization: Normalization = _DEFAULT
     loss: SoftmaxCrossEntropy = _LOSS
+    training: Mapping[str, int | float | str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         ok = len(self.input) == 3 and all(type(n) is int and n > 0 for n in self.input)
@@ -83,6 +90,12 @@ class Net:
             self.normalization.check(self.input[0])
         except NetError as error:
             raise NetError(f"net {self.name}: {error}") from None
+        unknown = self.training.keys() - set(TRAINING)
+        if unknown:
+            raise NetError(
+                f"net {self.name}: training has {sorted(unknown)[0]!r}; expected some of "
+                f"{', '.join(TRAINING)}"
+            )
         if not self.layers:
             raise NetError(f"net {self.name}: layers is empty; expected at least one")
         self._check_names()
@@ -210,6 +223,8 @@ class Net:
             "input": self.input,
             "normalization": dataclasses.asdict(self.normalization),
         }
+        if self.training:
+            head["training"] = dict(self.training)
         lines = ",\n".join(f"    {json.dumps(_entry_of(layer))}" for layer in self.layers)
         return f'{json.dumps(head)[:-1]}, "layers": [\n{lines}\n]}}\n'
 
@@ -226,10 +241,12 @@ class Net:
             data = json.loads(text)
         except ValueError as error:
             raise NetError(f"not a net in JSON: {error}") from None
-        fields = {"name", "input", "layers", "normalization"}
+        fields = {"name", "input", "layers", "normalization", "training"}
         if not isinstance(data, dict) or not {"input", "layers"} <= data.keys() <= fields:
             raise NetError(f"not a net in JSON: expected an object of {sorted(fields)}")
-        inputs, layers = data["input"], data["layers"]
+        inputs, layers, training = data["input"], data["layers"], data.get("training", {})
+        if not isinstance(training, dict):
+            raise NetError(f"not a net in JSON: training is {training!r}; expected an object")
         if not isinstance(inputs, list) or not isinstance(layers, list):
             raise NetError("not a net in JSON: expected lists for input and layers")
         return Net(
@@ -237,6 +254,7 @@ class Net:
             input=tuple(inputs),
             layers=tuple(_layer_of(number, entry) for number, entry in enumerate(layers, 1)),
             normalization=_normalization_of(data.get("normalization", {})),
+            training=training,
         )
 
 

@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 from pyalexnet.errors import UserError
 
+#: The specifications that `schedule` takes.
+FORMS = (
+    "constant, plateau:N (÷10 when N epochs have not lowered the validation error; after three "
+    "times, the run ends), epochs:A,B,… (÷10 after these, ascending), step (÷10 after 6/7 of the "
+    "run) or cosine (to 0 over the run)"
+)
+
+_DIVISIONS = 3  # of plateau, as in the paper
+_FULL_RATE = Fraction(6, 7)  # of the run, with step; exact, so that 6/7 of 7 epochs are 6
+
 
 class Schedule:
-    """Decides after each epoch how often the rate has been divided by ten; this one never does.
+    """Decides by what the learning rate is multiplied; here, by 1 from the first epoch to the last.
+
+    Parameters
+    ----------
+    epochs : int
+        Of the whole run.
 
     Attributes
     ----------
     drops : int
-        How often it has been divided.
+        How often the rate has been divided by ten.
     """
 
     drops = 0
 
+    def __init__(self, epochs: int = 1) -> None:
+        self.epochs = epochs
+
     @property
-    def factor(self) -> float:
-        """Multiplies the initial learning rate."""
+    def ended(self) -> bool:
+        """Whether the run ends now, before its last epoch."""
+        return False
+
+    def factor(self, done: float) -> float:
+        """Multiplies the initial learning rate after `done` epochs, such as 2.5."""
         return float(10.0**-self.drops)
 
     def after_epoch(self, epoch: int, error: float) -> None:
@@ -36,29 +60,49 @@ class Schedule:
 
 
 class AtEpochs(Schedule):
-    """Divides the rate by ten after each of these epochs."""
+    """Divides the rate by ten after each of these epochs, which may be fractions."""
 
-    def __init__(self, epochs: tuple[int, ...]) -> None:
-        self.epochs = epochs
+    def __init__(self, epochs: int, at: tuple[float, ...]) -> None:
+        super().__init__(epochs)
+        self.at = at
+
+    def factor(self, done: float) -> float:
+        return float(10.0 ** -sum(done >= at for at in self.at))
 
     def after_epoch(self, epoch: int, error: float) -> None:
-        self.drops = sum(epoch >= at for at in self.epochs)
+        self.drops = sum(epoch >= at for at in self.at)
+
+
+class Cosine(Schedule):
+    """Lowers the rate along half a cosine, to 0 at the end of the run."""
+
+    def factor(self, done: float) -> float:
+        return 0.5 + 0.5 * math.cos(math.pi * min(done / self.epochs, 1))
 
 
 class Plateau(Schedule):
-    """Divides the rate by ten when `patience` epochs in a row have not lowered the error."""
+    """Divides the rate by ten when `patience` epochs in a row have not lowered the error.
 
-    def __init__(self, patience: int) -> None:
+    It does so three times, as the paper's authors did; where it would divide once more, the run
+    ends.
+    """
+
+    def __init__(self, epochs: int, patience: int) -> None:
+        super().__init__(epochs)
         self.patience = patience
         self.best: float | None = None
         self.stalled = 0
+
+    @property
+    def ended(self) -> bool:
+        return self.stalled >= self.patience
 
     def after_epoch(self, epoch: int, error: float) -> None:
         if self.best is None or error < self.best:
             self.best, self.stalled = error, 0
             return
         self.stalled += 1
-        if self.stalled == self.patience:
+        if self.stalled == self.patience and self.drops < _DIVISIONS:
             self.drops, self.stalled = self.drops + 1, 0
 
     def state(self) -> dict[str, Any]:
@@ -70,8 +114,15 @@ class Plateau(Schedule):
         self.stalled = int(state["stalled"])
 
 
-def schedule(text: str) -> Schedule:
-    """The schedule of a specification: "constant", "plateau:3" or "epochs:20,40".
+def schedule(text: str, epochs: int = 1) -> Schedule:
+    """The schedule of a specification for a run of so many epochs.
+
+    Parameters
+    ----------
+    text : str
+        "constant", "step", "cosine", "plateau:3" or "epochs:20,40".
+    epochs : int
+        To which "step" and "cosine" are relative.
 
     Raises
     ------
@@ -81,12 +132,18 @@ def schedule(text: str) -> Schedule:
     kind, _, rest = text.partition(":")
     numbers = [int(part) if part.isascii() and part.isdigit() else 0 for part in rest.split(",")]
     if text == "constant":
-        return Schedule()
+        return Schedule(epochs)
+    if text == "step":
+        return AtEpochs(epochs, (float(epochs * _FULL_RATE),))
+    if text == "cosine":
+        return Cosine(epochs)
     if kind == "plateau" and len(numbers) == 1 and numbers[0] > 0:
-        return Plateau(numbers[0])
+        return Plateau(epochs, numbers[0])
     if kind == "epochs" and min(numbers) > 0 and sorted(set(numbers)) == numbers:
-        return AtEpochs(tuple(numbers))
-    raise UserError(
-        f"schedule is {text!r}; expected constant, plateau:N (÷10 when N epochs have not lowered "
-        "the validation error) or epochs:A,B,… (÷10 after these, ascending)"
-    )
+        return AtEpochs(epochs, tuple(numbers))
+    raise UserError(f"schedule is {text!r}; expected {FORMS}")
+
+
+def warm_up(done: float, epochs: float) -> float:
+    """Multiplies the rate of the step that ends after `done` epochs: it rises to 1 in `epochs`."""
+    return min(done / epochs, 1.0) if epochs else 1.0

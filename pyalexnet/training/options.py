@@ -11,11 +11,11 @@ from typing import Any
 from pyalexnet import data
 from pyalexnet.data.augmentation import COLOUR_VARIANTS
 from pyalexnet.errors import UserError
-from pyalexnet.nn import schedules
+from pyalexnet.nn import schedules, zoo
 from pyalexnet.text import nearest
 
 SMALL = "small"  # the net that takes the images' size
-_SMALL_STORED = 64  # rows and columns of its images where they are resized
+SMALL_SIZE = 64  # rows and columns that small nets read at most; those of `small` by default
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,13 @@ class Options:
         Rows and columns to which a folder's images are resized.
     device : str
         As `device.open` takes it; two of a kind, as in "cuda:0,cuda:1", for a tower each.
-    batch_size, epochs : int
+    batch_size, epochs : int, optional
     lr, bias_lr, momentum, weight_decay : float
         As `SGD`.
-    schedule : str
+    schedule : str, optional
         As `schedules.schedule`.
+    warmup : float, optional
+        Epochs, or a part of one, in which the rate rises from 0.
     dropout : float, optional
         Replaces the probability of all the net's dropout layers.
     seed : int
@@ -48,9 +50,9 @@ class Options:
         Whether to mirror half of the images.
     shared_crop : int
         So many consecutive images of a batch share one crop and mirror.
-    colour_noise : float
+    colour_noise : float, optional
         Standard deviation of the colour noise's α; 0 for none.
-    colour_variant : str
+    colour_variant : str, optional
         One of `augmentation.COLOUR_VARIANTS`.
     output : str
         The run's folder.
@@ -69,20 +71,21 @@ class Options:
     data: str = "shapes"
     image_size: int | None = None
     device: str = "auto"
-    batch_size: int = 128
+    batch_size: int | None = None
     epochs: int | None = None
     lr: float | None = None
     bias_lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 0.0005
     schedule: str | None = None
+    warmup: float | None = None
     dropout: float | None = None
     seed: int = 0
     crop_pad: int | None = None
     mirror: bool | None = None
     shared_crop: int = 1
-    colour_noise: float = 0.0
-    colour_variant: str = "paper"
+    colour_noise: float | None = None
+    colour_variant: str | None = None
     output: str | None = None
     skip_bad_images: bool = False
     workers: int | None = None
@@ -121,6 +124,7 @@ class Options:
             ("lr", 0),
             ("bias_lr", 0),
             ("momentum", 0),
+            ("warmup", 0),
             ("weight_decay", 0),
             ("dropout", 0),
             ("colour_noise", 0),
@@ -132,7 +136,7 @@ class Options:
             value = getattr(self, name)
             if value is not None and value >= 1:
                 raise UserError(f"{name} is {value}; expected less than 1")
-        if self.colour_variant not in COLOUR_VARIANTS:
+        if self.colour_variant not in (None, *COLOUR_VARIANTS):
             raise UserError(
                 f"colour-variant is {self.colour_variant!r}; "
                 f"expected one of {', '.join(COLOUR_VARIANTS)}"
@@ -163,8 +167,16 @@ class Options:
         return Path("runs") / f"{name}-{Path(self.net_name).stem}"
 
     def stored_size(self) -> int | None:
-        """The image size to open the data with."""
-        resizes = data.find_source(self.data)[0].resizes
-        if self.image_size is None and self.net_name == SMALL and resizes:
-            return _SMALL_STORED
-        return self.image_size
+        """The image size to open the data with.
+
+        Raises
+        ------
+        UserError
+            There is no such source of data; the net's file cannot be read.
+        """
+        if self.image_size is not None or not data.find_source(self.data)[0].resizes:
+            return self.image_size
+        if self.net_name == SMALL:
+            return SMALL_SIZE
+        reads = max(zoo.get(self.net_name).input[1:])
+        return reads if reads <= SMALL_SIZE else None

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from pyalexnet import data
 from pyalexnet.cores import count_cores
 from pyalexnet.data import Dataset
 from pyalexnet.errors import UserError
 from pyalexnet.nn import zoo
 from pyalexnet.nn.layers import Dropout
 from pyalexnet.nn.net import Net
-from pyalexnet.training.options import SMALL, Options
+from pyalexnet.training import recipes
+from pyalexnet.training.options import SMALL, SMALL_SIZE, Options
+
+_EPOCH_STEPS = 40  # in an epoch, at least, where batches can be made small enough
+_BATCHES = 16, 128  # the smallest and the largest
+_FEW = _EPOCH_STEPS * _BATCHES[1]  # images, of which fewer are few
+_MOST_EPOCHS = 120
+_FEW_NOISE = 0.8  # standard deviations of the set's own colours
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,7 @@ class Plan:
     momentum: float
     weight_decay: float
     schedule: str
+    warmup: float
     seed: int
     crop_pad: int
     mirror: bool
@@ -39,7 +49,45 @@ class Plan:
     skip_bad_images: bool
     workers: int
     weight_stats: bool
+    fitted: str  #: the numbers that follow from the size of the training set; "" for none
     options: dict[str, Any]  #: for the checkpoint: the options, with what was decided
+
+
+class Fit(NamedTuple):
+    """Numbers that suit the size of a training set; docs/defaults.md has the measurements."""
+
+    batch_size: int
+    epochs: int
+    lr: float
+    schedule: str
+    colour_noise: float  #: of images with three channels
+    margin: int  #: of which a part of the net's rows crops may lie outside the image: 16 for 1/16
+
+
+def fit(images: int, small: bool, batch_size: int | None = None) -> Fit:
+    """The numbers for so many training images.
+
+    Few images need small batches and many epochs, or there are too few steps to learn in; small
+    batches have noisier gradients, which need a lower rate. Few images also show few places and
+    colours of a thing: wide crops and colour noise keep the net from learning these by heart.
+
+    Parameters
+    ----------
+    images : int
+    small : bool
+        Whether the net is for images of up to 64×64 pixels.
+    batch_size : int, optional
+        To fit the rate to, where the user has chosen it.
+    """
+    if batch_size is None:
+        batch_size = _power_of_two(images // _EPOCH_STEPS, _BATCHES)
+    slower = min(1.0, math.sqrt(batch_size / _BATCHES[1]))
+    if not small:
+        return Fit(batch_size, 90, _round(0.01 * slower), "plateau:5", 0.0, 16)
+    lr, epochs = _round(0.02 * slower), round(7 * (20_000 / images) ** 0.6)
+    if images < _FEW:
+        return Fit(batch_size, min(epochs, _MOST_EPOCHS), lr, "step", _FEW_NOISE, 8)
+    return Fit(batch_size, max(epochs, 7), lr, "step", 0.0, 16)
 
 
 def decide(
@@ -63,40 +111,87 @@ def decide(
         The net does not fit the data, or has no dropout to change; colour noise is asked for and
         the images have no three channels.
     """
-    if options.colour_noise and dataset.train.shape[2] != 3:
+    channels = dataset.train.shape[2]
+    if options.colour_noise and channels != 3:
         raise UserError(
             f"colour-noise is {options.colour_noise:g}, but images of {options.data} have "
-            f"{dataset.train.shape[2]} channels; expected 3"
+            f"{channels} channels; expected 3"
         )
     net = build_net(options, dataset) if saved is None else saved
-    small = options.net_name == SMALL
+    options = _with_defaults_of(net, options)
+    small = max(net.input[1:]) <= SMALL_SIZE
+    fitted = fit(len(dataset.train), small, options.batch_size)
+    noise = fitted.colour_noise if channels == 3 else 0.0
     room = min(dataset.train.shape[0] - net.input[1], dataset.train.shape[1] - net.input[2])
-    lr = _given(options.lr, 0.02 if small else 0.01)
     decided: dict[str, Any] = {
-        "epochs": _given(options.epochs, 7 if small else 90),
-        "lr": lr,
-        "schedule": _given(options.schedule, "epochs:6" if small else "plateau:5"),
+        "batch_size": fitted.batch_size,
+        "epochs": _given(options.epochs, fitted.epochs),
+        "lr": _given(options.lr, fitted.lr),
+        "schedule": _given(options.schedule, fitted.schedule),
+        "warmup": _given(options.warmup, 0.0),
         # Images of the net's size leave no room to crop, so they get a little padding.
-        "crop_pad": _given(options.crop_pad, net.input[1] // 16 if room == 0 else 0),
+        "crop_pad": _given(options.crop_pad, net.input[1] // fitted.margin if room == 0 else 0),
         "mirror": _given(options.mirror, dataset.mirror),
+        "colour_noise": _given(options.colour_noise, noise),
+        # Where the user asks for noise, it is the paper's.
+        "colour_variant": _given(
+            options.colour_variant, "code" if noise and options.colour_noise is None else "paper"
+        ),
     }
-    recorded = dataclasses.replace(options, net=options.net_name, **decided)
+    recorded = dataclasses.replace(
+        options, net=options.net_name, image_size=_resized(options, dataset), **decided
+    )
     return Plan(
         net=net,
-        bias_lr=_given(options.bias_lr, 2 * lr),
-        batch_size=options.batch_size,
+        bias_lr=_given(options.bias_lr, 2 * decided["lr"]),
         momentum=options.momentum,
         weight_decay=options.weight_decay,
         seed=options.seed,
         shared_crop=options.shared_crop,
-        colour_noise=options.colour_noise,
-        colour_variant=options.colour_variant,
         skip_bad_images=options.skip_bad_images,
         workers=_given(options.workers, cores or count_cores()),
         weight_stats=options.weight_stats,
+        fitted=_in_words(options, decided, len(dataset.train)),
         options=dataclasses.asdict(recorded),
         **decided,
     )
+
+
+def _with_defaults_of(net: Net, options: Options) -> Options:
+    """The options and, for those that are not given, the net's own."""
+    of_net = recipes.options(f"net {net.name}, training", net.training)
+    return dataclasses.replace(
+        options, **{name: _given(getattr(options, name), value) for name, value in of_net.items()}
+    )
+
+
+def _resized(options: Options, dataset: Dataset) -> int | None:
+    """The image size to record: a run that resumes may not have the net's file any more."""
+    resizes = data.find_source(options.data)[0].resizes
+    return dataset.train.shape[0] if resizes else options.image_size
+
+
+def _in_words(options: Options, decided: dict[str, Any], images: int) -> str:
+    """Which numbers follow from the size of the training set: "160 images are few: batch 16, …"."""
+    few = images < _FEW
+    forms = {"batch_size": "batch {}", "lr": "learning rate {:g}", "epochs": "{} epochs"}
+    if few:
+        forms |= {"colour_noise": "colour noise {:g}", "crop_pad": "crop-pad {}"}
+    words = [
+        form.format(decided[name])
+        for name, form in forms.items()
+        if getattr(options, name) is None and decided[name]
+    ]
+    return f"{images:,} images{' are few' * few}: {', '.join(words)}" if words else ""
+
+
+def _power_of_two(value: int, bounds: tuple[int, int]) -> int:
+    """The largest power of two up to `value`, within the bounds."""
+    return max(bounds[0], min(1 << max(value, 1).bit_length() - 1, bounds[1]))
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.2g}")
 
 
 def build_net(options: Options, dataset: Dataset) -> Net:

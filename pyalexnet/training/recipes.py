@@ -11,6 +11,7 @@ import dataclasses
 import json
 import sys
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -66,7 +67,7 @@ def load(spec: str) -> dict[str, Any]:
     if name not in tables:
         also = "" if path != FILE else ", or a file: FILE.toml or FILE.toml:NAME"
         raise RecipeError(f"{path}: no recipe {name!r}; expected one of {_listed(tables)}{also}")
-    return _options(f"{path}, recipe {name}", tables[name])
+    return options(f"{path}, recipe {name}", tables[name])
 
 
 def text(options: dict[str, Any]) -> str:
@@ -106,24 +107,42 @@ def _tables(path: Path) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def _options(where: str, table: dict[str, Any]) -> dict[str, Any]:
-    """The options that a table gives, each checked by itself and all together."""
+def options(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a table gives, each checked by itself and all together.
+
+    Parameters
+    ----------
+    where : str
+        Names the table in errors.
+    table : mapping
+        By the options' names without the leading dashes.
+
+    Returns
+    -------
+    dict
+        Values by the names of `Options`' fields.
+
+    Raises
+    ------
+    RecipeError
+        A key or value is not an option's.
+    """
     kinds = typing.get_type_hints(Options)
     known = {field.name.replace("_", "-"): field.name for field in dataclasses.fields(Options)}
-    options = {}
+    found = {}
     for key, value in table.items():
         if key not in known:
             meant = nearest(key.replace("_", "-"), known)
             expected = meant or f"some of {', '.join(known)}"
             raise RecipeError(f"{where}: unknown key {key}; expected {expected}")
-        options[known[key]] = _value(where, key, value, kinds[known[key]])
+        found[known[key]] = _value(where, key, value, kinds[known[key]])
     try:
-        Options(**options).check()
-        if "net" in options:
-            zoo.get(options["net"])
+        Options(**found).check()
+        if "net" in found:
+            zoo.get(found["net"])
     except UserError as error:
         raise RecipeError(f"{where}: {error}") from error
-    return options
+    return found
 
 
 def _value(where: str, key: str, value: Any, kind: Any) -> Any:

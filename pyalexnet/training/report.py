@@ -15,6 +15,7 @@ from pyalexnet.model import Metrics, Totals
 from pyalexnet.nn.layers.loss import has_top5
 from pyalexnet.text import printable, version
 from pyalexnet.training import recipes
+from pyalexnet.training.chance import ChanceWatch
 from pyalexnet.training.checkpoint import Progress
 from pyalexnet.training.display import Display
 from pyalexnet.training.metrics import MetricsFile
@@ -107,6 +108,8 @@ class Report:
             "chance": f"error {100 * (1 - 1 / classes):.1f} %, loss {math.log(classes):.4f}",
             "output": str(self._folder),
         }
+        if plan.fitted:
+            lines["fit"] = plan.fitted
         for name, words in lines.items():
             self.display.line(f"{name:<8}{words}")
         if verbose:
@@ -127,6 +130,15 @@ class Report:
         """Shows the epoch's loss so far."""
         speed = totals.images / max(progress.seconds, 1e-9)
         self.display.measured(progress.step, totals.metrics(), speed)
+
+    def at_chance(self, watch: ChanceWatch) -> None:
+        """Advises on a loss that has stayed where guessing has it."""
+        plan, classes = self._plan, len(self._dataset.classes)
+        self.display.line(
+            f"note    the loss has been at chance, ln {classes} = {watch.chance:.3f}, for "
+            f"{watch.stayed} steps: the net does not learn. Try --lr {plan.lr / 4:.2g} (it is "
+            f"{plan.lr:g}), --warmup 1, or another initialisation (docs/recipes.md)"
+        )
 
     def record(
         self, state: TrainingState, validation: Metrics, training: Metrics

@@ -13,7 +13,7 @@ from pyalexnet.device import Floats
 from pyalexnet.errors import CheckpointError
 from pyalexnet.model import Model
 from pyalexnet.nn.optim import SGD
-from pyalexnet.nn.schedules import schedule
+from pyalexnet.nn.schedules import schedule, warm_up
 from pyalexnet.training.checkpoint import Checkpoint, Progress
 from pyalexnet.training.plan import Plan
 
@@ -42,10 +42,9 @@ class TrainingState:
             momentum=plan.momentum,
             weight_decay=plan.weight_decay,
         )
-        self.schedule = schedule(plan.schedule)
-        self.progress = Progress()
+        self.schedule = schedule(plan.schedule, plan.epochs)
+        self.progress = Progress(schedule=self.schedule.state())
         self._plan = plan
-        self._follow_schedule()
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
         """Takes up what a checkpoint has, but for the model's totals, which are of all processes.
@@ -66,7 +65,20 @@ class TrainingState:
         else:  # another schedule: starts from the learning rate that there was
             self.schedule.drops = int(self.progress.schedule["drops"])
             self.schedule.after_epoch(self.progress.epoch, math.inf)
-        self._follow_schedule()
+        self.progress.schedule = self.schedule.state()
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the schedule has ended the run."""
+        return self.progress.epoch >= self._plan.epochs or self.schedule.ended
+
+    def set_rate(self, steps: int) -> None:
+        """Sets the rate of the next step in an epoch of so many, or of the last one after it."""
+        epoch, position = self.progress.epoch, min(self.progress.position, steps - 1)
+        factor = self.schedule.factor(epoch + position / steps)
+        factor *= warm_up(epoch + (position + 1) / steps, self._plan.warmup)
+        if factor != self.optimiser.factor:
+            self.optimiser.factor = factor
 
     def end_epoch(self, error: float) -> bool:
         """Takes note of an epoch's validation error; whether it is the lowest so far."""
@@ -75,7 +87,7 @@ class TrainingState:
         if is_best:
             progress.best, progress.best_epoch = error, progress.epoch + 1
         self.schedule.after_epoch(progress.epoch + 1, error)
-        self._follow_schedule()
+        progress.schedule = self.schedule.state()
         return is_best
 
     def checkpoint(
@@ -103,10 +115,6 @@ class TrainingState:
     def checksums(self) -> list[int]:
         """CRC-32 of weights and momentum on each device."""
         return self.model.checksums() + self.optimiser.checksums()
-
-    def _follow_schedule(self) -> None:
-        self.optimiser.factor = self.schedule.factor
-        self.progress.schedule = self.schedule.state()
 
 
 def is_finite(checkpoint: Checkpoint) -> bool:

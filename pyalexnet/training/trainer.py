@@ -28,11 +28,12 @@ from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.model import Metrics, Model, Totals
 from pyalexnet.nn.optim import SGD
 from pyalexnet.parallel.communicator import Communicator, join
+from pyalexnet.training.chance import ChanceWatch
 from pyalexnet.training.checkpoint import Checkpoint, Progress, check_data, check_net
 from pyalexnet.training.display import Display
 from pyalexnet.training.interruption import Interruption
 from pyalexnet.training.options import Options
-from pyalexnet.training.plan import Plan, build_net, decide
+from pyalexnet.training.plan import Plan, decide
 from pyalexnet.training.report import Report
 from pyalexnet.training.run_folder import BEST, LAST, Start, begin, clear, written
 from pyalexnet.training.state import TrainingState, is_finite
@@ -71,7 +72,8 @@ def build(**given: Any) -> tuple[Model, SGD]:
     options.check()
     found = devices.open(options.device, options.threads)
     dataset = data.open_dataset(options.data, size=options.stored_size())
-    model = Model(build_net(options, dataset), found, options.batch_size)
+    plan = decide(options, dataset)
+    model = Model(plan.net, found, plan.batch_size)
     return model, SGD(model)
 
 
@@ -132,17 +134,17 @@ class Setup(NamedTuple):
 def _set_up(start: Start, given: set[str], job: Communicator) -> Setup:
     """Opens devices and data, decides the plan, and builds the model."""
     folder, options, path, checkpoint = start
-    if options.batch_size < job.size:
-        raise UserError(
-            f"batch-size is {options.batch_size}; expected at least an image for each of the "
-            f"{job.size} replicas"
-        )
     found = devices.open(job.local_devices(options.device), options.threads or job.cores)
     dataset = data.open_dataset(
         options.data, size=options.stored_size(), skip_bad=options.skip_bad_images
     )
     saved = None if checkpoint is None or given & {"net", "dropout"} else checkpoint.net
     plan = decide(options, dataset, saved, job.cores)
+    if plan.batch_size < job.size:
+        raise UserError(
+            f"batch-size is {plan.batch_size}; expected at least an image for each of the "
+            f"{job.size} replicas"
+        )
     if checkpoint is not None:
         check_net(path, checkpoint.net, plan.net)
         _check_same_data(path, checkpoint, dataset, options.data)
@@ -185,6 +187,7 @@ class Trainer:
         self.job, self.report, self.folder = job, setup.report, setup.folder
         self.model, self._devices = setup.state.model, setup.devices
         self.steps = -(-len(self.dataset.train) // self.plan.batch_size)  # in an epoch
+        self._chance = ChanceWatch(len(self.dataset.classes), self.steps)
         job.assert_equal("net", self.plan.net.to_json())
         sizes = len(self.dataset.train), len(self.dataset.val)
         job.assert_equal("data set", (self.dataset.name, *sizes))
@@ -223,12 +226,12 @@ class Trainer:
         job.on_rank_0(lambda: report.open_metrics(progress))
         verbose = device if self.plan.options["verbose"] else ""
         report.head(progress, self.model.device_words, job.size, verbose)
-        already = progress.epoch >= self.plan.epochs
+        already = self.state.finished
         training = self._loader(self.dataset.train, self.plan.seed)
         validation = self._loader(self.dataset.val, None)
         try:
             with training, validation:
-                while progress.epoch < self.plan.epochs and not self._stops(interruption):
+                while not self.state.finished and not self._stops(interruption):
                     self._epoch(training, validation, interruption, on_step)
         except DataError as error:  # the user can mend an unreadable image
             if not job.failed_together:
@@ -241,7 +244,7 @@ class Trainer:
         finally:
             report.display.end()
         job.on_rank_0(report.draw_curve)
-        finished = progress.epoch >= self.plan.epochs
+        finished = self.state.finished
         if already:
             report.nothing_left(progress)
         elif finished:
@@ -307,10 +310,13 @@ class Trainer:
         before, begin = progress.seconds, time.perf_counter()
         data_before = progress.data_seconds - loader.wait_seconds
         looked_at, look_time = progress.position, begin
+        self.state.set_rate(self.steps)
+        self._chance.begin(progress.totals, progress.position)
         try:
             for batch in job.in_lockstep(loader.epoch(progress.epoch, start=progress.position)):
                 self._compute_gradients(batch)
                 self._gradient_sum.finish()
+                self.state.set_rate(self.steps)
                 self.state.optimiser.step()
                 progress.step += 1
                 progress.position += 1
@@ -329,6 +335,7 @@ class Trainer:
                     totals = self._sum_totals()
                     self._check_finite(totals)
                     self.report.running(progress, totals)
+                    self._watch_chance(totals)
                 if self._stops(interruption):
                     break
         except UserError:
@@ -337,6 +344,7 @@ class Trainer:
             raise
         self._take_totals()
         self._check_finite(progress.totals)
+        self._watch_chance(progress.totals)
         self.model.set_totals(Totals())
         progress.seconds = before + time.perf_counter() - begin
 
@@ -393,6 +401,10 @@ class Trainer:
     def _check_finite(self, totals: Totals) -> None:
         if not math.isfinite(totals.loss):
             self.job.fail(self.report.diverged(self.progress))
+
+    def _watch_chance(self, totals: Totals) -> None:
+        if self._chance.look(totals, self.progress.position):
+            self.report.at_chance(self._chance)
 
     def _check_same_weights(self) -> None:
         """Raises UserError unless weights and momentum have the same bits in all processes."""

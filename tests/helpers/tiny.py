@@ -100,6 +100,8 @@ def options(folder: Path, **more: Any) -> dict[str, Any]:
         "device": target.NAME,
         "batch_size": BATCH,
         "epochs": 3,
+        "lr": 0.01,
+        "colour_noise": 0.0,
         "schedule": "plateau:1",
         "seed": 5,
         "workers": 0,

@@ -605,7 +605,7 @@ def test_resume_refuses_another_run(
         ({"workers": -1}, UserError, "workers is -1; expected at least 0"),
         ({"shared_crop": 0}, UserError, "shared-crop is 0; expected at least 1"),
         ({"threads": 0}, UserError, "threads is 0"),
-        ({"schedule": "cosine"}, UserError, "schedule is 'cosine'; expected"),
+        ({"schedule": "linear"}, UserError, "schedule is 'linear'; expected"),
         ({"device": "host,host,host"}, DeviceError, "3 devices; expected one, or two"),
         ({"device": "cuda:99"}, DeviceError, "device cuda:99: "),
         ({"device": "tpu"}, DeviceError, "device is 'tpu'; expected cpu, cuda or cuda"),
@@ -657,7 +657,7 @@ def test_the_small_net_takes_the_images_size(tmp_path: Path) -> None:
     saved = last(outcome)
     assert saved.net.input == (3, 28, 28)
     assert saved.net.classes == 3
-    assert saved.options["crop_pad"] == 1
+    assert saved.options["crop_pad"] == 28 // 8
     assert np.all(np.isfinite(saved.mean))
 
 
@@ -676,3 +676,58 @@ def test_a_net_with_fixed_means_has_no_mean_image(
     resumed = trainer.train(output=str(tmp_path / "run"), resume=True, epochs=2)
     for name, array in last(whole).model.items():
         assert last(resumed).model[name].tobytes() == array.tobytes(), name
+
+
+def test_plateau_ends_the_run_after_three_divisions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Model, "forward_backward", lambda self, *args, **more: None)
+    outcome = run(tmp_path, epochs=90, lr=0.01)  # nothing is learnt
+    rates = [line["lr"] for line in records(outcome.folder)]
+    assert rates == pytest.approx([0.01, 0.01, 0.001, 0.0001, 0.00001])
+    assert not outcome.interrupted
+    assert "done: lowest" in capsys.readouterr().out
+
+    again = trainer.train(output=str(outcome.folder), resume=True)  # it has ended
+    assert (again.interrupted, again.progress.epoch) == (False, 5)
+    more = trainer.train(output=str(outcome.folder), resume=True, schedule="constant", epochs=6)
+    assert more.progress.epoch == 6
+    assert records(outcome.folder)[-1]["lr"] == pytest.approx(0.00001)
+
+
+@pytest.mark.parametrize("step", [1, STEPS - 1, STEPS + 1, 2 * STEPS + 3])
+def test_a_rate_that_changes_at_every_step_resumes_with_the_same_bits(
+    tmp_path: Path, step: int
+) -> None:
+    changing = {"schedule": "cosine", "warmup": 1.5}
+    whole = run(tmp_path, "whole", **changing)
+    rates = [line["lr"] / 0.01 for line in records(whole.folder)]
+    last_steps = [(epoch * STEPS - 1) / (3 * STEPS) for epoch in (1, 2, 3)]
+    cosine = [0.5 + 0.5 * math.cos(math.pi * done) for done in last_steps]
+    assert rates == pytest.approx([cosine[0] / 1.5, *cosine[1:]])
+    run(tmp_path, on_step=at_step(step, interrupt), **changing)
+    assert_same_end(trainer.train(output=str(tmp_path / "run"), resume=True), whole)
+
+
+def test_the_rate_of_an_epoch_whose_validation_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing = {"schedule": "cosine", "warmup": 1.5}
+    whole = run(tmp_path, "whole", **changing)
+    evaluate = Model.evaluate
+
+    def interrupted(self: Model, *args: Any) -> None:
+        evaluate(self, *args)
+        interrupt()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Model, "evaluate", interrupted)
+        run(tmp_path, **changing)
+    assert_same_end(trainer.train(output=str(tmp_path / "run"), resume=True), whole)
+
+
+def test_more_epochs_stretch_a_schedule_that_is_a_share_of_the_run(tmp_path: Path) -> None:
+    outcome = run(tmp_path, epochs=2, schedule="step")
+    trainer.train(output=str(outcome.folder), resume=True, epochs=7)
+    rates = [line["lr"] for line in records(outcome.folder)]
+    assert rates == pytest.approx([0.01, 0.001, *[0.01] * 4, 0.001])
