@@ -15,11 +15,11 @@ from pathlib import Path
 
 def medians(
     ways: Sequence[Callable[[], object]], runs: int, warmups: int = 1
-) -> tuple[list[float], float]:
+) -> tuple[list[float], list[float]]:
     """Median seconds of each way, called in turns `runs` times after `warmups` uncounted turns.
 
-    Also returns the median, over the turns, of last way's seconds / first way's: how many times as
-    fast as the last the first is. A way returns when its work is done.
+    Also returns, for each way, the median over the turns of its seconds / the first way's: how many
+    times as fast as that way the first is. A way returns when its work is done.
     """
     seconds: list[list[float]] = [[] for _ in ways]
     for turn in range(warmups + runs):
@@ -28,8 +28,11 @@ def medians(
             way()
             if turn >= warmups:
                 measured.append(time.perf_counter() - start)
-    ratios = [last / first for first, last in zip(seconds[0], seconds[-1], strict=True)]
-    return [statistics.median(values) for values in seconds], statistics.median(ratios)
+    ratios = [
+        statistics.median(theirs / first for first, theirs in zip(seconds[0], way, strict=True))
+        for way in seconds
+    ]
+    return [statistics.median(values) for values in seconds], ratios
 
 
 def machine(threads: int) -> str:

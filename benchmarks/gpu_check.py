@@ -133,7 +133,8 @@ def run(stage: Stage, output: Path, seconds: float) -> Ending:
     if stage.why:
         return Ending(stage.name, "left out", 0.0, stage.why)
     begin, log = time.monotonic(), output / f"{stage.name.replace(' ', '-')}.log"
-    environ = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    # Other packages' plugins are not tested with: pytest-benchmark, for one, stops on a warning.
+    environ = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     environ.pop("PYTHONSAFEPATH", None)  # the benchmarks import each other
     with log.open("w") as file:
         process = subprocess.Popen(

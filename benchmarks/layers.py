@@ -6,7 +6,9 @@
 
 A row is one kernel at one layer's sizes; ours and PyTorch's take turns in one process. GFLOP/s
 count a multiplication and an addition as two operations. GB/s count each input read once and each
-output written once.
+output written once. On a GPU, a turn is a CUDA graph of 20 calls, cuDNN chooses the fastest of its
+algorithms, and PyTorch is timed in fp32 and with TF32. Calls of a turn find in L2 what the call
+before left there.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import alternate
+import gpu_graphs
 import numpy as np
 
 from pyalexnet import device as devices
@@ -67,13 +70,15 @@ class Bench:
         activation = layer.activation
         yield Row(
             "forward",
-            lambda: ops.conv_forward(x, weight, bias, activation=activation, out=y, **how),
+            lambda: ops.conv_forward(
+                x, weight, bias, activation=activation, workspace=workspace, out=y, **how
+            ),
             flop,
             size,
         )
         yield Row(
             "data gradient",
-            lambda: ops.conv_backward_data(dy, weight, x.shape, out=dx, **how),
+            lambda: ops.conv_backward_data(dy, weight, x.shape, workspace=workspace, out=dx, **how),
             flop,
             size,
         )
@@ -98,11 +103,16 @@ class Bench:
         activation = layer.activation
         yield Row(
             "forward",
-            lambda: ops.linear_forward(x, w, b, activation=activation, out=y),
+            lambda: ops.linear_forward(x, w, b, activation=activation, workspace=workspace, out=y),
             flop,
             size,
         )
-        yield Row("data gradient", lambda: ops.linear_backward_data(dy, w, out=dx), flop, size)
+        yield Row(
+            "data gradient",
+            lambda: ops.linear_backward_data(dy, w, workspace=workspace, out=dx),
+            flop,
+            size,
+        )
         yield Row(
             "weight gradient",
             lambda: ops.linear_backward_weights(x, dy, workspace=workspace, out=dw),
@@ -158,8 +168,15 @@ class Bench:
         if type(layer) in kinds:
             yield from kinds[type(layer)](layer, shape)
 
+    @property
+    def calls(self) -> int:
+        """Calls of a kernel in a turn."""
+        return gpu_graphs.CALLS if gpu_graphs.can_capture(self.device) else 1
+
     def timed(self, run: Callable[[], Any]) -> Callable[[], None]:
-        """Returns a function that calls `run` and then waits for the device."""
+        """Returns a function that calls `run` `calls` times and then waits for the device."""
+        if self.calls > 1:
+            return gpu_graphs.ours(self.device, run)
 
         def timed() -> None:
             run()
@@ -178,6 +195,8 @@ class Result(NamedTuple):
     gbps: str
     pytorch_ms: str = ""
     ratio: str = ""
+    tf32_ms: str = ""
+    tf32_ratio: str = ""
 
 
 def measure(bench: Bench, net: Net, only: str, runs: int, peers: Any) -> Iterator[Result]:
@@ -193,15 +212,19 @@ def measure(bench: Bench, net: Net, only: str, runs: int, peers: Any) -> Iterato
             ways = [bench.timed(row.run)]
             if peers:
                 theirs = theirs or peers.ways(layer, shape, bench.batch, bench.device.name)
-                ways.append(peers.timed(theirs[row.what], bench.device.name))
-            seconds, ratio = alternate.medians(ways, runs)
+                ways += peers.timed(theirs[row.what], bench.device.name)
+            times, ratios = alternate.medians(ways, runs)
+            seconds = [time / bench.calls for time in times]
+            against: list[str] = []
+            for theirs_seconds, ratio in zip(seconds[1:], ratios[1:], strict=True):
+                against += [f"{theirs_seconds * 1e3:.3f}", f"{ratio:.2f}"]
             yield Result(
                 name,
                 row.what,
                 f"{seconds[0] * 1e3:.3f}",
                 f"{row.flop / seconds[0] / 1e9:.0f}" if row.flop else "",
                 f"{row.bytes / seconds[0] / 1e9:.1f}",
-                *((f"{seconds[1] * 1e3:.3f}", f"{ratio:.2f}") if peers else ()),
+                *against,
             )
 
 
@@ -227,14 +250,14 @@ def main() -> None:
 
         peers = torch_layers
 
-        if args.device == "host":
-            torch.set_num_threads(threads)
+        peers.prepare(args.device, threads)
         title += f"; PyTorch {torch.__version__}"
     print(title)
-    print(f"{net.name}, batch {args.batch}, medians of {args.runs} turns")
-    line = "{:<8}{:<17}{:>9}{:>9}{:>8}{:>12}{:>7}".format
+    print(f"{net.name}, batch {args.batch}, medians of {args.runs} turns of {bench.calls} calls")
+    line = "{:<8}{:<17}{:>9}{:>9}{:>8}{:>12}{:>7}{:>9}{:>7}".format
     theirs = ("PyTorch ms", "ratio") if peers else ("", "")
-    print(line("layer", "kernel", "ms", "GFLOP/s", "GB/s", *theirs).rstrip())
+    tf32 = ("TF32 ms", "ratio") if peers and args.device != "host" else ("", "")
+    print(line("layer", "kernel", "ms", "GFLOP/s", "GB/s", *theirs, *tf32).rstrip())
     results = []
     for result in measure(bench, net, args.only, args.runs, peers):
         print(line(*result).rstrip(), flush=True)

@@ -167,11 +167,10 @@ def rehearse(folder: Path, images: int, workers: int) -> list[Stage]:
     stage("verify, jpeg", images, command("prepare", "--output=jpeg", "--verify"))
     for form in ("jpeg", "raw"):
         what = ["--net=net.json", f"--data=imagenet:{form}", f"--output=run-{form}"]
-        how = ["--epochs=1", "--lr=0.02", "--devices=host", f"--workers={workers}"]
-        how.append("--no-weight-stats")
+        how = ["--epochs=1", "--lr=0.02", "--device=cpu", f"--workers={workers}"]
         stage(f"train one epoch, {form}", train, command("train", *what, *how))
     for views, of in (("centre", "one view"), ("ten", "ten views")):
-        what = ["run-jpeg/last.safetensors", f"--views={views}", "--devices=host"]
+        what = ["run-jpeg/last.safetensors", f"--views={views}", "--device=cpu"]
         files = ["--predictions=val.csv", "--submission=val.txt"]
         words = command("evaluate", *what, *files, f"--workers={workers}")
         stage(f"evaluate, {of}, jpeg", val, words)

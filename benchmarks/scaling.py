@@ -1,7 +1,7 @@
 """How a training step of the paper's net gets quicker with more processes, and what it sends.
 
     python benchmarks/scaling.py                                  # here: 1 and 2 processes
-    python benchmarks/scaling.py --devices cuda:0 --processes 1,2,4,8      # one GPU each
+    python benchmarks/scaling.py --device cuda:0 --processes 1,2,4,8      # one GPU each
 
 The whole batch is the same for any number of processes. On the host each has `--threads` threads,
 so that the ratio tells what dividing costs and not how many cores there are; one process with all
@@ -48,7 +48,7 @@ class Way(NamedTuple):
 def work(args: argparse.Namespace) -> None:
     """Is one process of a job; the first prints what it has measured."""
     with join() as job:
-        names = args.devices if job.size == 1 else job.local_devices(args.devices)
+        names = args.device if job.size == 1 else job.local_devices(args.device)
         device = devices.get(names)
         if device.name == "host":
             device.lib.set_threads(args.threads)
@@ -97,7 +97,7 @@ def measure(way: Way, args: argparse.Namespace) -> dict[str, Any]:
     beside = Path(sys.executable).with_name("mpirun")
     mpirun = str(beside) if beside.exists() else shutil.which("mpirun") or "mpirun"
     launch = [mpirun, "-n", str(way.processes)] if way.processes > 1 else []
-    command = [sys.executable, __file__, "--work", "--devices", args.devices]
+    command = [sys.executable, __file__, "--work", "--device", args.device]
     command += ["--batch", str(args.batch), "--runs", str(args.runs), "--threads", str(way.threads)]
     command += [] if way.overlapped else ["--after"]
     done = subprocess.run([*launch, *command], check=True, stdout=subprocess.PIPE, text=True)
@@ -108,7 +108,7 @@ def measure(way: Way, args: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Runs the benchmark that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--devices", default="host", help="the first's: host or cuda:0")
+    parser.add_argument("--device", default="host", help="the first's: host or cuda:0")
     parser.add_argument("--processes", default="1,2", help="numbers of processes (default: 1,2)")
     parser.add_argument("--threads", type=int, default=1, help="of a process on the host")
     parser.add_argument("--batch", type=int, default=128, help="images of all processes together")
@@ -121,7 +121,7 @@ def main() -> None:
         return work(args)
 
     counts = [int(count) for count in args.processes.split(",")]
-    on_host = args.devices.startswith("host")
+    on_host = args.device.startswith("host")
     ways = [Way(count, args.threads, True) for count in counts]
     ways += [Way(count, args.threads, False) for count in counts if count > 1]
     if on_host and max(counts) > 1:
@@ -131,7 +131,7 @@ def main() -> None:
         for way in ways:
             results[way].append(measure(way, args))
 
-    print(f"{alternate.machine(args.threads * max(counts))}; {args.devices}")
+    print(f"{alternate.machine(args.threads * max(counts))}; {args.device}")
     print(f"AlexNet (paper), {args.batch} images a step, medians of {args.turns}×{args.runs} steps")
     print("| job | a step | ratio | waiting for sums | gradients summed | peak memory each |")
     print("|---|---:|---:|---:|---:|---:|")

@@ -5,8 +5,10 @@
     python benchmarks/step.py --net mine.json    # another net, without PyTorch
 
 Both do the same work on the same batch: forward with dropout, loss, backward, SGD with momentum and
-weight decay. Ours starts from uint8 images, PyTorch's from floats. They take turns in one process;
-then each runs in a process of its own to measure its peak memory.
+weight decay. On the host, ours starts from uint8 images, PyTorch's from floats; on a GPU, both
+upload uint8 images from pinned memory, cuDNN chooses the fastest of its algorithms, and PyTorch
+runs in fp32 and with TF32, and with --compile also compiled. They take turns in one process; then
+each runs in a process of its own to measure its peak memory.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import alternate
 import numpy as np
@@ -46,6 +49,8 @@ def steps(model: Model, batch: int, optimizer: SGD | None = None) -> Callable[[]
     images = rng.integers(0, 256, (batch, rows, columns, channels), np.uint8)
     labels = rng.integers(0, model.net.classes, batch, np.int32)
     crops = np.zeros((batch, 3), np.int32)
+    if model.parts[0].device.name != "host":
+        model.parts[0].device.pin(images)
     step = 0
 
     def run() -> None:
@@ -58,7 +63,9 @@ def steps(model: Model, batch: int, optimizer: SGD | None = None) -> Callable[[]
     return run
 
 
-def torch_step(device: str, batch: int, channels_last: bool) -> Callable[[], None]:
+def torch_step(
+    device: str, batch: int, channels_last: bool = False, tf32: bool = False, compiled: bool = False
+) -> Callable[[], None]:
     """Returns a function that runs one training step of PyTorch."""
     import torch
     import torch_alexnet
@@ -73,12 +80,23 @@ def torch_step(device: str, batch: int, channels_last: bool) -> Callable[[], Non
         lr=0.01,
         momentum=0.9,
     )
-    images = torch.randn(batch, 3, 224, 224, device=where).to(memory_format=layout)
+    if where == "cpu":
+        images = torch.randn(batch, 3, 224, 224).to(memory_format=layout)
+    else:
+        images = torch.randint(256, (batch, 224, 224, 3), dtype=torch.uint8).pin_memory()
     labels = torch.randint(1000, (batch,), device=where)
+    forward = torch.compile(net) if compiled else net
+
+    def pixels() -> Any:
+        if where == "cpu":
+            return images
+        floats = images.to(where, non_blocking=True).permute(0, 3, 1, 2).float()
+        return floats.sub_(118).contiguous(memory_format=layout)
 
     def run() -> None:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(net(images), labels).backward()
+        torch.nn.functional.cross_entropy(forward(pixels()), labels).backward()
         optimizer.step()
         if where != "cpu":
             torch.cuda.synchronize(where)
@@ -110,6 +128,23 @@ def run_alone(args: argparse.Namespace) -> None:
         print(torch.cuda.max_memory_reserved(args.device) / 1e9)
 
 
+def torch_ways(args: argparse.Namespace, threads: int) -> dict[str, Callable[[], None]]:
+    """PyTorch's ways of a step on the device, by name."""
+    import torch
+
+    if args.device == "host":
+        torch.set_num_threads(threads)
+        return {"PyTorch": torch_step(args.device, args.batch, args.channels_last)}
+    torch.backends.cudnn.benchmark = True
+    return {
+        f"PyTorch{' compiled' * compiled}{' TF32' * tf32}": torch_step(
+            args.device, args.batch, args.channels_last, tf32, compiled
+        )
+        for compiled in (False, True)[: 1 + args.compile]
+        for tf32 in (False, True)
+    }
+
+
 def main() -> None:
     """Runs the benchmark that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -121,6 +156,7 @@ def main() -> None:
     parser.add_argument(
         "--channels-last", action="store_true", help="PyTorch in channels-last layout"
     )
+    parser.add_argument("--compile", action="store_true", help="also PyTorch compiled, on a GPU")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the results to FILE")
     parser.add_argument("--alone", choices=("ours", "torch"), help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -135,23 +171,22 @@ def main() -> None:
     if peer and importlib.util.find_spec("torch") is not None:
         import torch
 
-        if args.device == "host":
-            torch.set_num_threads(threads)
         title += f"; PyTorch {torch.__version__}"
-        ways["PyTorch"] = torch_step(args.device, args.batch, args.channels_last)
-    seconds, ratio = alternate.medians(list(ways.values()), args.runs)
+        ways |= torch_ways(args, threads)
+    warmups = 1 if args.device == "host" else 3  # cuDNN and allocators settle
+    seconds, ratios = alternate.medians(list(ways.values()), args.runs, warmups)
     names = list(ways)
     ways.clear()
     print(title)
     print(f"{net.name}, batch {args.batch}, training step, medians of {args.runs} turns")
-    table = [("library", "images_per_second", "gflops", "peak_gb")]
-    for name, time in zip(names, seconds, strict=True):
+    table = [("library", "images_per_second", "gflops", "ratio", "peak_gb")]
+    print(f"{'':<22}{'images/s':>10}{'GFLOP/s':>10}{'ratio':>8}{'peak GB':>9}")
+    for name, time, ratio in zip(names, seconds, ratios, strict=True):
         speed, rate = args.batch / time, step_flop(net) * args.batch / time / 1e9
-        memory = peak_memory("ours" if name == "pyalexnet" else "torch", args)
-        table.append((name, f"{speed:.2f}", f"{rate:.1f}", f"{memory:.3f}"))
-        print(f"{name:<10}{speed:8.1f} images/s {rate:8.0f} GFLOP/s {memory:8.2f} GB at its peak")
-    if len(names) > 1:
-        print(f"ratio     {ratio:8.2f}")
+        alone = {"pyalexnet": "ours", "PyTorch": "torch"}.get(name)
+        memory = f"{peak_memory(alone, args):.3f}" if alone else ""
+        table.append((name, f"{speed:.2f}", f"{rate:.1f}", f"{ratio:.2f}", memory))
+        print(f"{name:<22}{speed:>10.1f}{rate:>10.0f}{ratio:>8.2f}{memory:>9}")
     if args.csv:
         with args.csv.open("w", newline="") as file:
             csv.writer(file).writerows(table)

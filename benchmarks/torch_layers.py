@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gpu_graphs
 import torch
 import torch_alexnet
 from torch.nn import functional
@@ -116,12 +117,29 @@ def ways(layer: Layer, shape: tuple[int, ...], batch: int, device: str) -> Ways:
     return _KINDS[type(layer)](layer, shape, batch, "cpu" if device == "host" else device)
 
 
-def timed(way: Callable[[], Any], device: str) -> Callable[[], None]:
-    """Returns a function that calls `way` and then waits for the device."""
+def prepare(device: str, threads: int) -> None:
+    """Sets PyTorch's threads on the host; on a GPU, its stream and that cuDNN tries algorithms."""
+    if device == "host":
+        torch.set_num_threads(threads)
+    else:
+        torch.backends.cudnn.benchmark = True
+        torch.cuda.set_stream(torch.cuda.Stream(device))
 
-    def run() -> None:
-        way()
-        if device != "host":
-            torch.cuda.synchronize(device)
 
-    return run
+def use_tf32(on: bool) -> None:
+    """Lets cuDNN and cuBLAS round fp32 operands to TF32, or not."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = on
+
+
+def timed(way: Callable[[], Any], device: str) -> list[Callable[[], None]]:
+    """Returns functions that call `way` and wait for the device.
+
+    On the host, one; on a GPU, two of as many calls as `layers.py` makes: in fp32 and with TF32.
+    """
+    if device == "host":
+        return [way]
+    functions = []
+    for tf32 in (False, True):
+        use_tf32(tf32)
+        functions.append(gpu_graphs.pytorchs(way))
+    return functions

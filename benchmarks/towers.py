@@ -45,7 +45,7 @@ def main() -> None:
     print(f"{alternate.machine(threads)}; AlexNet (paper), training step, batch {args.batch}")
     optimizers = {model: SGD(model) for model in (split, whole)}
     ways = [steps(model, args.batch, optimizer) for model, optimizer in optimizers.items()]
-    (two, one), ratio = alternate.medians(ways, args.runs)
+    (two, one), (_, ratio) = alternate.medians(ways, args.runs)
     turns = args.runs + 1  # the first is a warm-up
     for model, seconds in ((whole, one), (split, two)):
         print(f"{model.device_name}: {1e3 * seconds:,.0f} ms, {args.batch / seconds:.1f} images/s")

@@ -3,6 +3,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -66,6 +67,13 @@ std::string text(const Shape& shape) {
 
 [[noreturn]] void fail(const std::string& message) { throw py::value_error(message); }
 
+/// Checks the last axis, images: a multiple of images_multiple().
+void check_images(const char* name, const Shape& shape) {
+  if (shape.empty() || shape.back() < 1 || shape.back() % images_multiple() != 0)
+    fail(std::string(name) + " has shape " + text(shape) + "; expected a last dimension, images, that is a multiple of " +
+         std::to_string(images_multiple()));
+}
+
 /// A C-contiguous array of T, given as an argument. Throws ValueError naming the argument for anything else.
 template <class T>
 class Array {
@@ -113,9 +121,7 @@ class Array {
   }
   /// Checks the last axis, images: a multiple of images_multiple().
   const Array& of_images() const {
-    if (shape_.empty() || shape_.back() < 1 || shape_.back() % images_multiple() != 0)
-      fail(std::string(name_) + " has shape " + text(shape_) + "; expected a last dimension, images, that is a multiple of " +
-           std::to_string(images_multiple()));
+    check_images(name_, shape_);
     return *this;
   }
 
@@ -181,6 +187,14 @@ Activation required_activation_of(const std::string& kind) {
 
 // --- convolution ---
 
+/// The workspace's floats, null without one. Throws if they are fewer than needed.
+float* enough(const std::optional<Array<float>>& workspace, std::size_t needed) {
+  const std::int64_t size = workspace ? workspace->size() : 0;
+  if (static_cast<std::int64_t>(needed) > size)
+    fail("workspace has " + std::to_string(size) + " floats; expected at least " + std::to_string(needed));
+  return workspace ? workspace->data() : nullptr;
+}
+
 /// Shape of a convolution of x by w to y. Checks it by the rules of conv/shape.cuh and those of the arrays.
 ConvShape conv_shape(const Shape& x, const Shape& w, const Shape& y, int stride, int pad, int groups) {
   for (const auto* shape : {&x, &w, &y}) {
@@ -204,50 +218,64 @@ void bind_conv(KernelsClass& kernels) {
   kernels.def(
       "conv_forward",
       [](const Kernels& at, const py::object& y_, const py::object& x_, const py::object& w_, const py::object& b_, int stride, int pad,
-         int groups, const std::string& activation) {
+         int groups, const std::string& activation, const py::object& workspace_) {
         const Array<float> y("y", y_);
         const Array<const float> x("x", x_), w("w", w_);
         const auto b = optional_array<const float>("b", b_);
+        const auto workspace = optional_array<float>("workspace", workspace_);
         const ConvShape shape = conv_shape(x.of_images().shape(), w.shape(), y.shape(), stride, pad, groups);
         if (b) b->of_shape({shape.K});
         const Activation kind = activation_of(activation);
-        at.run([&](StreamHandle stream) { conv_forward<float>(y, x, w, b ? b->data() : nullptr, shape, kind, stream); });
+        at.run([&](StreamHandle stream) {
+          float* floats = enough(workspace, conv_forward_workspace(shape));
+          conv_forward<float>(y, x, w, b ? b->data() : nullptr, floats, shape, kind, stream);
+        });
       },
-      "Computes y = activation(conv(x, w) + b); b may be None.", "y"_a, "x"_a, "w"_a, "b"_a, py::kw_only(), "stride"_a, "pad"_a, "groups"_a,
-      "activation"_a);
+      "Computes y = activation(conv(x, w) + b); b may be None, workspace if none is needed.", "y"_a, "x"_a, "w"_a, "b"_a, py::kw_only(),
+      "stride"_a, "pad"_a, "groups"_a, "activation"_a, "workspace"_a);
   kernels.def(
       "conv_backward_data",
-      [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& w_, int stride, int pad, int groups) {
+      [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& w_, int stride, int pad, int groups,
+         const py::object& workspace_) {
         const Array<float> dx("dx", dx_);
         const Array<const float> dy("dy", dy_), w("w", w_);
+        const auto workspace = optional_array<float>("workspace", workspace_);
         const ConvShape shape = conv_shape(dx.of_images().shape(), w.shape(), dy.shape(), stride, pad, groups);
-        at.run([&](StreamHandle stream) { conv_backward_data<float>(dx, dy, w, shape, stream); });
+        at.run([&](StreamHandle stream) {
+          float* floats = enough(workspace, conv_backward_data_workspace(shape));
+          conv_backward_data<float>(dx, dy, w, floats, shape, stream);
+        });
       },
-      "Computes dx, the gradient of a convolution's input.", "dx"_a, "dy"_a, "w"_a, py::kw_only(), "stride"_a, "pad"_a, "groups"_a);
+      "Computes dx, the gradient of the input; workspace may be None if none is needed.", "dx"_a, "dy"_a, "w"_a, py::kw_only(), "stride"_a,
+      "pad"_a, "groups"_a, "workspace"_a);
   kernels.def(
       "conv_backward_weights",
-      [](const Kernels& at, const py::object& dw_, const py::object& x_, const py::object& dy_, const py::object& workspace_, int stride,
-         int pad, int groups) {
+      [](const Kernels& at, const py::object& dw_, const py::object& x_, const py::object& dy_, int stride, int pad, int groups,
+         const py::object& workspace_) {
         const Array<float> dw("dw", dw_);
         const Array<const float> x("x", x_), dy("dy", dy_);
         const auto workspace = optional_array<float>("workspace", workspace_);
         const ConvShape shape = conv_shape(x.of_images().shape(), dw.shape(), dy.shape(), stride, pad, groups);
-        const auto needed = static_cast<std::int64_t>(conv_backward_weights_workspace(shape));
-        if (needed > (workspace ? workspace->size() : 0))
-          fail("workspace has " + std::to_string(workspace ? workspace->size() : 0) + " floats; expected at least " +
-               std::to_string(needed));
-        at.run(
-            [&](StreamHandle stream) { conv_backward_weights<float>(dw, x, dy, workspace ? workspace->data() : nullptr, shape, stream); });
+        at.run([&](StreamHandle stream) {
+          float* floats = enough(workspace, conv_backward_weights_workspace(shape));
+          conv_backward_weights<float>(dw, x, dy, floats, shape, stream);
+        });
       },
-      "Computes dw, the gradient of the filters; workspace may be None if none is needed.", "dw"_a, "x"_a, "dy"_a, "workspace"_a,
-      py::kw_only(), "stride"_a, "pad"_a, "groups"_a);
+      "Computes dw, the gradient of the filters; workspace may be None if none is needed.", "dw"_a, "x"_a, "dy"_a, py::kw_only(),
+      "stride"_a, "pad"_a, "groups"_a, "workspace"_a);
   kernels.def(
       "conv_workspace",
-      [](const Kernels&, const Shape& x, const Shape& dw, const Shape& dy, int stride, int pad, int groups) {
-        return conv_backward_weights_workspace(conv_shape(x, dw, dy, stride, pad, groups));
+      [](const Kernels& at, const Shape& x, const Shape& w, const Shape& y, int stride, int pad, int groups) {
+        check_images("x", x);
+        const ConvShape shape = conv_shape(x, w, y, stride, pad, groups);
+        std::array<std::size_t, 3> floats{};
+        at.run([&](StreamHandle) {
+          floats = {conv_forward_workspace(shape), conv_backward_data_workspace(shape), conv_backward_weights_workspace(shape)};
+        });
+        return floats;
       },
-      "Returns how many floats of workspace conv_backward_weights needs for these shapes.", "x"_a, "dw"_a, "dy"_a, py::kw_only(),
-      "stride"_a, "pad"_a, "groups"_a);
+      "Returns the floats of workspace of forward, data gradient and weight gradient.", "x"_a, "w"_a, "y"_a, py::kw_only(), "stride"_a,
+      "pad"_a, "groups"_a);
 }
 
 // --- the other operations ---
@@ -521,7 +549,8 @@ void bind_bf16(py::module_& m) {
     const Bits y("y", y_), x("x", x_), w("w", w_);
     const Array<const float> b("b", b_);
     const ConvShape shape = conv_shape(x.of_images().shape(), w.shape(), y.shape(), stride, pad, groups);
-    conv_forward<simt::Bf16>(bf16(y), bf16(x), bf16(w), b, shape, activation_of(activation), nullptr);
+    std::vector<float> workspace(conv_forward_workspace(shape));
+    conv_forward<simt::Bf16>(bf16(y), bf16(x), bf16(w), b, workspace.data(), shape, activation_of(activation), nullptr);
   });
   m.def("lrn_forward_bf16", [=](const py::object& y_, const py::object& x_) {
     const Bits y("y", y_), x("x", x_);

@@ -47,13 +47,17 @@ struct ConvShape {
 
 /// y = activation(conv(x, w) + b); b may be null. (conv/fprop.cu)
 template <class T>
-void conv_forward(T* y, const T* x, const T* w, const float* b, const ConvShape& shape, Activation activation, StreamHandle stream);
+void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace, const ConvShape& shape, Activation activation,
+                  StreamHandle stream);
 /// Gradient of the input. (conv/dgrad.cu)
 template <class T>
-void conv_backward_data(T* dx, const T* dy, const T* w, const ConvShape& shape, StreamHandle stream);
-/// Gradient of the filters; workspace has conv_backward_weights_workspace(shape) floats. (conv/wgrad.cu)
+void conv_backward_data(T* dx, const T* dy, const T* w, float* workspace, const ConvShape& shape, StreamHandle stream);
+/// Gradient of the filters. (conv/wgrad.cu)
 template <class T>
 void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace, const ConvShape& shape, StreamHandle stream);
+/// Floats of workspace that the three need; where none, workspace may be null. On a GPU, depends on the current device.
+std::size_t conv_forward_workspace(const ConvShape& shape);
+std::size_t conv_backward_data_workspace(const ConvShape& shape);
 std::size_t conv_backward_weights_workspace(const ConvShape& shape);
 
 /// Sums dy (K, M) over its last axis into db (K). (ops/bias.cu)

@@ -7,7 +7,8 @@
 `ops`              the kernels as functions on arrays
 `open_dataset`     images from disk, or drawn; `mean_image`, `random_crops`
 `Loader`           batches of them, read ahead
-`load` `save`      models to files and back
+`load` `save`      models to files and back; `load(FILE)(images)` are probabilities
+`train` `evaluate` `predict`   what the commands do, as functions
 `devices`          the names of the devices that can be used here
 =================  ==============================================================
 
@@ -25,12 +26,15 @@ if TYPE_CHECKING:
     from pyalexnet.data import Loader, mean_image, open_dataset
     from pyalexnet.data.augmentation import random_crops
     from pyalexnet.device import usable as devices
+    from pyalexnet.evaluation.classifier import load
+    from pyalexnet.evaluation.evaluate import evaluate
+    from pyalexnet.evaluation.predict import predict
     from pyalexnet.model import Model
     from pyalexnet.nn import zoo as nets
     from pyalexnet.nn.net import Net
     from pyalexnet.nn.optim import SGD
-    from pyalexnet.training.checkpoint import load_model as load
     from pyalexnet.training.checkpoint import save_model as save
+    from pyalexnet.training.trainer import train
 
 __all__ = [
     "SGD",
@@ -39,13 +43,16 @@ __all__ = [
     "Net",
     "__version__",
     "devices",
+    "evaluate",
     "load",
     "mean_image",
     "nets",
     "open_dataset",
     "ops",
+    "predict",
     "random_crops",
     "save",
+    "train",
 ]
 
 #: Where the public names are. They are imported when they are first used, so that a command, or a
@@ -56,13 +63,16 @@ _PLACES = {
     "Model": "model:Model",
     "Net": "nn.net:Net",
     "devices": "device:usable",
-    "load": "training.checkpoint:load_model",
+    "evaluate": "evaluation.evaluate:evaluate",
+    "load": "evaluation.classifier:load",
     "mean_image": "data:mean_image",
     "nets": "nn.zoo:",
     "open_dataset": "data:open_dataset",
     "ops": "ops:",
+    "predict": "evaluation.predict:predict",
     "random_crops": "data.augmentation:random_crops",
     "save": "training.checkpoint:save_model",
+    "train": "training.trainer:train",
 }
 
 

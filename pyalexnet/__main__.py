@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from pyalexnet.text import version
+
 #: By name: the module in `pyalexnet.commands`, and what the command does.
 COMMANDS = {
     "train": ("train", "trains a net (pyalexnet-train)"),
@@ -25,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"usage: {_PROGRAM} COMMAND …, or COMMAND --help for its options\n")
         for name, (_, does) in COMMANDS.items():
             print(f"  {name:9}{does}")
+        return 0
+    if words[0] == "--version":
+        print(f"pyalexnet {version()}")
         return 0
     if words[0] not in COMMANDS:
         names = ", ".join(COMMANDS)

@@ -32,38 +32,47 @@ class Kernels:
         pad: int,
         groups: int,
         activation: str,
+        workspace: Array | None,
     ) -> None:
-        """Computes y = activation(conv(x, w) + b); b may be None."""
+        """Computes y = activation(conv(x, w) + b); b may be None, workspace if none is needed."""
 
     def conv_backward_data(
-        self, dx: Array, dy: Array, w: Array, *, stride: int, pad: int, groups: int
+        self,
+        dx: Array,
+        dy: Array,
+        w: Array,
+        *,
+        stride: int,
+        pad: int,
+        groups: int,
+        workspace: Array | None,
     ) -> None:
-        """Computes dx, the gradient of a convolution's input."""
+        """Computes dx, the gradient of the input; workspace may be None if none is needed."""
 
     def conv_backward_weights(
         self,
         dw: Array,
         x: Array,
         dy: Array,
-        workspace: Array | None,
         *,
         stride: int,
         pad: int,
         groups: int,
+        workspace: Array | None,
     ) -> None:
         """Computes dw, the gradient of the filters; workspace may be None if none is needed."""
 
     def conv_workspace(
         self,
         x: Sequence[int],
-        dw: Sequence[int],
-        dy: Sequence[int],
+        w: Sequence[int],
+        y: Sequence[int],
         *,
         stride: int,
         pad: int,
         groups: int,
-    ) -> int:
-        """Returns how many floats of workspace conv_backward_weights needs for these shapes."""
+    ) -> list[int]:
+        """Returns the floats of workspace of forward, data gradient and weight gradient."""
 
     def bias_backward(self, db: Array, dy: Array) -> None:
         """Computes the biases' gradient db (K), the sum of dy (K, ...) over all other axes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from pyalexnet.nn.device_net import DeviceNet
 from pyalexnet.nn.layers import LossBuffers, Parameter, StepContext
 from pyalexnet.nn.net import Net
 from pyalexnet.nn.optim import SGD
-from pyalexnet.nn.summary import layer_table
+from pyalexnet.nn.summary import layer_table, layer_values
 from pyalexnet.parallel import exchange, split
 
 Images = npt.NDArray[np.uint8]
@@ -90,8 +90,8 @@ class Model:
         ----------
         net : Net
         device : str, Device or sequence of Device
-            "host", "cuda:0", "auto" (a GPU if one can be used); two of a kind, which may be the
-            same one, for a tower each: "cuda:0,cuda:1", "host,host".
+            "cpu", "cuda", "cuda:1", "auto" (a GPU if one can be used); two of a kind, which may be
+            the same one, for a tower each: "cuda:0,cuda:1", "cpu,cpu".
         batch_size : int
             Images at most in a step.
         seed : int
@@ -137,6 +137,12 @@ class Model:
     def device_name(self) -> str:
         """The devices' names, as the constructor takes them."""
         return ",".join(part.device.name for part in self.parts)
+
+    @property
+    def device_words(self) -> str:
+        """The devices in words: "CPU, 2 threads (host)", "two towers on …"."""
+        found = list(dict.fromkeys(part.device.words for part in self.parts))
+        return f"{'two towers on ' * (len(self.parts) > 1)}{' and '.join(found)}"
 
     def synchronize(self) -> None:
         """Waits until all queued work is done."""
@@ -279,10 +285,16 @@ class Model:
     def summary(self, optimiser: SGD | None = None) -> str:
         """A table of the layers on each device, see `nn.summary`; memory includes the optimiser."""
         head = f"{self.net.name} on {self.device_name}, up to {self.batch_size} images at once"
-        table = layer_table(
-            self.parts, (lambda part: 0) if optimiser is None else optimiser.state_bytes
-        )
-        return f"{head}\n{table}"
+        return f"{head}\n{layer_table(self.parts, _state_bytes(optimiser))}"
+
+    def summary_values(self, optimiser: SGD | None = None) -> dict[str, Any]:
+        """What `summary` shows, as JSON values."""
+        return {
+            "net": self.net.name,
+            "device": self.device_name,
+            "batch_size": self.batch_size,
+            "parts": layer_values(self.parts, _state_bytes(optimiser)),
+        }
 
     @property
     def _loss_buffers(self) -> LossBuffers:
@@ -332,6 +344,10 @@ class Model:
         for layer in range(len(self.parts[0].layers)):
             for part in self.parts:
                 part.forward(layer, context)
+
+
+def _state_bytes(optimiser: SGD | None) -> Callable[[DeviceNet], int]:
+    return (lambda part: 0) if optimiser is None else optimiser.state_bytes
 
 
 def _by_image(loss: LossBuffers, array: Array, count: int) -> Floats:

@@ -45,12 +45,14 @@ def conv_forward(
     groups: int = 1,
     activation: str = "",
     ceil_mode: bool = False,
+    workspace: Array | None = None,
     out: Array | None = None,
 ) -> Array:
     """Convolution, bias and activation: x (C, H, W, N), w (C/G, R, S, K), b (K) -> (K, P, Q, N).
 
     `activation` is "", "relu" or "tanh". Filters of group g see the g-th part of the channels.
-    Pixels outside the image are zeros. Paper: sections 3.1, 3.5.
+    Pixels outside the image are zeros. `workspace` holds at least `conv_workspace` floats. Paper:
+    sections 3.1, 3.5.
     """
     at = devices.of(x)
     if out is None:
@@ -58,9 +60,10 @@ def conv_forward(
         rows = output_size(height, w.shape[1], stride, pad, ceil_mode)
         columns = output_size(width, w.shape[2], stride, pad, ceil_mode)
         out = at.empty((w.shape[3], rows, columns, images))
-    at.kernels.conv_forward(
-        out, x, w, b, stride=stride, pad=pad, groups=groups, activation=activation
-    )
+    how = {"stride": stride, "pad": pad, "groups": groups}
+    if workspace is None:
+        workspace = _workspace(at, at.kernels.conv_workspace(x.shape, w.shape, out.shape, **how)[0])
+    at.kernels.conv_forward(out, x, w, b, activation=activation, workspace=workspace, **how)
     return out
 
 
@@ -72,12 +75,21 @@ def conv_backward_data(
     stride: int = 1,
     pad: int = 0,
     groups: int = 1,
+    workspace: Array | None = None,
     out: Array | None = None,
 ) -> Array:
-    """The input's gradient: dy (K, P, Q, N), w (C/G, R, S, K) -> dx of `x_shape` (C, H, W, N)."""
+    """The input's gradient: dy (K, P, Q, N), w (C/G, R, S, K) -> dx of `x_shape` (C, H, W, N).
+
+    `workspace` holds at least `conv_workspace` floats.
+    """
     at = devices.of(dy)
     out = _or_empty(at, out, x_shape)
-    at.kernels.conv_backward_data(out, dy, w, stride=stride, pad=pad, groups=groups)
+    how = {"stride": stride, "pad": pad, "groups": groups}
+    if workspace is None:
+        workspace = _workspace(
+            at, at.kernels.conv_workspace(out.shape, w.shape, dy.shape, **how)[1]
+        )
+    at.kernels.conv_backward_data(out, dy, w, workspace=workspace, **how)
     return out
 
 
@@ -98,12 +110,12 @@ def conv_backward_weights(
     """
     at = devices.of(x)
     out = _or_empty(at, out, w_shape)
+    how = {"stride": stride, "pad": pad, "groups": groups}
     if workspace is None:
-        floats = conv_workspace(
-            at, x.shape, w_shape, dy.shape, stride=stride, pad=pad, groups=groups
+        workspace = _workspace(
+            at, at.kernels.conv_workspace(x.shape, out.shape, dy.shape, **how)[2]
         )
-        workspace = _workspace(at, floats)
-    at.kernels.conv_backward_weights(out, x, dy, workspace, stride=stride, pad=pad, groups=groups)
+    at.kernels.conv_backward_weights(out, x, dy, workspace=workspace, **how)
     return out
 
 
@@ -111,35 +123,52 @@ def conv_workspace(
     at: Device,
     x_shape: Shape,
     w_shape: Shape,
-    dy_shape: Shape,
+    y_shape: Shape,
     *,
     stride: int = 1,
     pad: int = 0,
     groups: int = 1,
 ) -> int:
-    """Floats of workspace that `conv_backward_weights` needs on the device `at`; may be 0."""
-    return at.kernels.conv_workspace(
-        x_shape, w_shape, dy_shape, stride=stride, pad=pad, groups=groups
+    """Floats of workspace that a convolution needs on the device `at`, forward and backward.
+
+    A GPU sums in parts where the results are few, and adds the parts up; 0 where it does not.
+    """
+    return max(
+        at.kernels.conv_workspace(x_shape, w_shape, y_shape, stride=stride, pad=pad, groups=groups)
     )
 
 
 def linear_forward(
-    x: Array, w: Array, b: Array | None = None, *, activation: str = "", out: Array | None = None
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    activation: str = "",
+    workspace: Array | None = None,
+    out: Array | None = None,
 ) -> Array:
-    """A fully connected layer: x (F, N), w (F, K), b (K) -> activation(wᵀx + b) (K, N)."""
+    """A fully connected layer: x (F, N), w (F, K), b (K) -> activation(wᵀx + b) (K, N).
+
+    `workspace` holds at least `linear_workspace` floats.
+    """
     at = devices.of(x)
     out = _or_empty(at, out, (w.shape[1], x.shape[1]))
-    at.kernels.conv_forward(
-        _as_map(out), _as_map(x), _as_map(w), b, stride=1, pad=0, groups=1, activation=activation
-    )
+    maps = _as_map(x), _as_map(w)
+    conv_forward(*maps, b, activation=activation, workspace=workspace, out=_as_map(out))
     return out
 
 
-def linear_backward_data(dy: Array, w: Array, *, out: Array | None = None) -> Array:
-    """The input's gradient: dy (K, N), w (F, K) -> dx (F, N)."""
+def linear_backward_data(
+    dy: Array, w: Array, *, workspace: Array | None = None, out: Array | None = None
+) -> Array:
+    """The input's gradient: dy (K, N), w (F, K) -> dx (F, N).
+
+    `workspace` holds at least `linear_workspace` floats.
+    """
     at = devices.of(dy)
     out = _or_empty(at, out, (w.shape[0], dy.shape[1]))
-    at.kernels.conv_backward_data(_as_map(out), _as_map(dy), _as_map(w), stride=1, pad=0, groups=1)
+    dx = _as_map(out)
+    conv_backward_data(_as_map(dy), _as_map(w), dx.shape, workspace=workspace, out=dx)
     return out
 
 
@@ -152,17 +181,14 @@ def linear_backward_weights(
     """
     at = devices.of(x)
     out = _or_empty(at, out, (x.shape[0], dy.shape[0]))
-    if workspace is None:
-        workspace = _workspace(at, linear_workspace(at, x.shape, dy.shape))
-    at.kernels.conv_backward_weights(
-        _as_map(out), _as_map(x), _as_map(dy), workspace, stride=1, pad=0, groups=1
-    )
+    dw = _as_map(out)
+    conv_backward_weights(_as_map(x), _as_map(dy), dw.shape, workspace=workspace, out=dw)
     return out
 
 
-def linear_workspace(at: Device, x_shape: Shape, dy_shape: Shape) -> int:
-    """Floats of workspace that `linear_backward_weights` needs on the device `at`; may be 0."""
-    (features, images), outputs = x_shape, dy_shape[0]
+def linear_workspace(at: Device, x_shape: Shape, y_shape: Shape) -> int:
+    """As `conv_workspace`, of a fully connected layer: x (F, N), y (K, N)."""
+    (features, images), outputs = x_shape, y_shape[0]
     return conv_workspace(
         at, (features, 1, 1, images), (features, 1, 1, outputs), (outputs, 1, 1, images)
     )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib.metadata
+from collections.abc import Iterable
+
 
 def duration(seconds: float) -> str:
     """A time: "42 s", "3 min 5 s", "2 h 10 min"."""
@@ -19,6 +23,23 @@ def size(count: float) -> str:
         count /= 1000
         units.pop(0)
     return f"{count:.3g} {units[0]}"
+
+
+def version() -> str:
+    """The version of the installed package, "unknown" where it is not installed."""
+    try:
+        return importlib.metadata.version("pyalexnet")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that someone who wrote `name` probably meant; None if none is close."""
+    known = list(names)
+    beginning = [other for other in known if other.startswith(name)]
+    if len(beginning) == 1:
+        return beginning[0]
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
 
 
 def printable(name: str) -> str:

@@ -96,9 +96,16 @@ MUTATIONS = [
     ),
     Mutation(
         "weight gradient: a split left out of the sum",
-        "csrc/conv/wgrad.cu",
-        "for (int split = 1; split < splits; ++split)",
-        "for (int split = 1; split < splits - 1; ++split)",
+        "csrc/gemm/split_k.cuh",
+        "for (; split < splits; ++split)",
+        "for (; split < splits - 1; ++split)",
+        CONV,
+    ),
+    Mutation(
+        "split sums: bias of the wrong row",
+        "csrc/gemm/split_k.cuh",
+        "bias[by_columns.quotient(static_cast<int>(i))]",
+        "bias[by_columns.quotient(static_cast<int>(i / 2))]",
         CONV,
     ),
     Mutation(

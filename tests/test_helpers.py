@@ -65,7 +65,7 @@ def test_bits_that_change_are_noticed(rng):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ("gpu", "device is 'gpu'; expected host or cuda:<index>, as in cuda:0"),
+        ("gpu", "device is 'gpu'; expected cpu, cuda or cuda:<index>, as in cuda:1"),
         ("cuda:99", "device cuda:99: "),
         ("host,host,host", "devices host,host,host: expected one, or two of a kind"),
     ],

@@ -1,22 +1,38 @@
 // Convolution, data gradient: flipped filters times patches of the gradient.
 #include "conv/operands.cuh"
-#include "gemm/epilogue.cuh"
+#include "gemm/split_k.cuh"
 
 namespace pyalexnet {
 
-template <class T>
-void conv_backward_data(T* dx, const T* dy, const T* w, const ConvShape& s, StreamHandle stream) {
-  const simt::Range range(__func__);
+namespace {
+template <class Tile>
+ProductShape product_of(const ConvShape& s) {
+  return {s.C / s.G, s.H * s.W * s.N, s.G, s.R * s.S * padded_filters<Tile::kVec>(s)};
+}
+}  // namespace
+
+std::size_t conv_backward_data_workspace(const ConvShape& s) {
   check_conv_shape(s);
-  const int channels = s.C / s.G, columns = s.H * s.W * s.N;
+  std::size_t floats = 0;
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
-    tile_gemm<Tile>(FiltersByChannel<T, Tile>(w, s), GradientPatches<T, Tile::kVec>(dy, s),
-                    StoreRows<T>{dx, nullptr, Activation::kNone, channels, columns}, channels, columns, s.G,
-                    unsplit(s.R * s.S * padded_filters<Tile::kVec>(s)), stream);
+    const ProductShape product = product_of<Tile>(s);
+    floats = split_floats(choose_output_split_k<Tile>(product), product);
+  });
+  return floats;
+}
+
+template <class T>
+void conv_backward_data(T* dx, const T* dy, const T* w, float* workspace, const ConvShape& s, StreamHandle stream) {
+  const simt::Range range(__func__);
+  check_conv_shape(s);
+  with_gemm_tile([&](auto tile) {
+    using Tile = decltype(tile);
+    tile_gemm_to_rows<Tile>(FiltersByChannel<T, Tile>(w, s), GradientPatches<T, Tile::kVec>(dy, s), dx, nullptr, Activation::kNone,
+                            workspace, product_of<Tile>(s), stream);
   });
 }
 
-template void conv_backward_data(float*, const float*, const float*, const ConvShape&, StreamHandle);
+template void conv_backward_data(float*, const float*, const float*, float*, const ConvShape&, StreamHandle);
 
 }  // namespace pyalexnet

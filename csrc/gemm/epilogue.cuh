@@ -5,24 +5,21 @@
 
 namespace pyalexnet {
 
-/// Stores whole vectors: out[group][row][column] = activation(sums + bias[group][row]).
+/// Stores whole vectors: out[split][group][row][column] = activation(sums + bias[group][row]).
 template <class T>
 struct StoreRows {
   T* out;
   const float* bias;  // may be null
   Activation activation;
-  int rows, columns;  // of a group
+  int rows, columns;       // of a group
+  std::int64_t per_split;  // elements of a split
 
   template <int W>
-  __device__ __forceinline__ void store(int group, int, int row, int column, simt::Vec<W> sums) const {
+  __device__ __forceinline__ void store(int group, int split, int row, int column, simt::Vec<W> sums) const {
     if (row >= rows || column >= columns) return;
     const std::int64_t at = std::int64_t{group} * rows + row;
     if (bias != nullptr) sums = sums + simt::Vec<W>(bias[at]);
-    if (activation == Activation::kRelu)
-      sums = activate<Activation::kRelu>(sums);
-    else if (activation == Activation::kTanh)
-      sums = activate<Activation::kTanh>(sums);
-    simt::store<W>(out + at * columns + column, sums);
+    simt::store<W>(out + split * per_split + at * columns + column, activate(activation, sums));
   }
 };
 

@@ -12,7 +12,7 @@ namespace pyalexnet {
 //   kThreads           threads per block
 //   kBlocksPerSm       blocks per SM that registers and shared memory are budgeted for
 //   kNeedsAlignment    vectors are read and written only at multiples of their size
-//   kSplitTarget       number of blocks that split-K aims for
+//   kOnGpu             whether it is a GPU's; a CPU's tile also has kSplitTarget, the number of blocks that split-K aims for
 
 /// GPU tile: 128 x 128 per block, 8 x 8 per thread.
 ///   kThreadRows, kThreadVecs      rows, and vectors of columns, that a thread keeps in registers
@@ -37,7 +37,6 @@ struct GpuTile {
   static constexpr bool kAsyncCopies = true;
 #endif
   static constexpr int kBlocksPerSm = 2;
-  static constexpr int kSplitTarget = 512;
 
   static_assert(kLanesDown * kLanesAcross == simt::kWarp && kThreadsDown % kLanesDown == 0 && kThreadsAcross % kLanesAcross == 0,
                 "warps tile the block's threads");
@@ -71,15 +70,6 @@ struct CpuTile {
   static constexpr int kSplitTarget = 16;
 };
 #endif
-
-/// Calls f with every tile that a product may use, whatever the Execution.
-template <class F>
-void for_each_gemm_tile(F f) {
-  f(GpuTile{});
-#if !defined(__CUDACC__)
-  f(CpuTile{});
-#endif
-}
 
 /// Calls f with the tile that the Execution selects; on a GPU, GpuTile.
 template <class F>

@@ -19,6 +19,14 @@ __device__ __forceinline__ simt::Vec<W> activate(simt::Vec<W> x) {
   }
 }
 
+/// The same of a kind that is known at run time.
+template <int W>
+__device__ __forceinline__ simt::Vec<W> activate(Activation kind, simt::Vec<W> x) {
+  if (kind == Activation::kRelu) return activate<Activation::kRelu>(x);
+  if (kind == Activation::kTanh) return activate<Activation::kTanh>(x);
+  return x;
+}
+
 /// Gradient of the input, from dy and the output y.
 template <Activation kKind, int W>
 __device__ __forceinline__ simt::Vec<W> activation_gradient(simt::Vec<W> dy, simt::Vec<W> y) {

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cuda_runtime.h>
+
+#include <atomic>
 #if __has_include(<nvtx3/nvToolsExt.h>)
 #include <nvtx3/nvToolsExt.h>
 #define SIMT_NVTX(call) call
@@ -27,6 +29,18 @@ inline void check(cudaError_t status, const char* what, const char* file, int li
                            ":" + std::to_string(line) + ")");
 }
 #define SIMT_CHECK(call) ::simt::check((call), #call, __FILE__, __LINE__)
+
+/// Multiprocessors of the current device, which are asked for once.
+inline int multiprocessors() {
+  constexpr int kDevices = 64;
+  static std::atomic<int> known[kDevices];
+  int device, count;
+  SIMT_CHECK(cudaGetDevice(&device));
+  if (device < kDevices && (count = known[device].load(std::memory_order_relaxed)) != 0) return count;
+  SIMT_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device));
+  if (device < kDevices) known[device].store(count, std::memory_order_relaxed);
+  return count;
+}
 
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes, Stream stream, A&&... args) {

@@ -49,6 +49,9 @@ struct Execution {
 };
 Execution& execution();
 
+/// Multiprocessors of the GPU whose tiles the host runs: an H100's.
+inline int multiprocessors() { return 132; }
+
 /// The running thread's position. The fiber scheduler updates it at each switch.
 struct Here {
   uint3 thread{0, 0, 0};

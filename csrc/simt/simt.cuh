@@ -4,6 +4,7 @@
 // __ballot_sync, atomicAdd. The names that CUDA lacks are
 //   Vec<W>                 a vector of W floats: 128-bit accesses on a GPU, a SIMD register on a CPU
 //   load<W>, store<W>      a Vec from and to an array of float, or of another storage type (storage.cuh)
+//   multiprocessors()      how many the device has
 //   launch(kernel, grid, block, shared bytes, stream, args...)
 //   Range                  names the launches in its scope, for a GPU's profilers
 //   shared_memory<T>()     the block's dynamic shared memory

@@ -8,6 +8,7 @@
 `info`      python -m pyalexnet    the build, and the devices usable here
             info
 `common`    –                      exit statuses, error reporting, shared options
+`arguments` –                      parsing, help, answers to unknown options
 ==========  =====================  ================================================
 
 ``python -m pyalexnet`` runs each of them too, see `pyalexnet.__main__`.

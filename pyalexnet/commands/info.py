@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.metadata
 import platform
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from pyalexnet import device as devices
+from pyalexnet.commands import common
+from pyalexnet.commands.arguments import Parser
 from pyalexnet.errors import DeviceError
 
 #: CuPy's distributions.
@@ -18,25 +20,56 @@ CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command."""
-    argparse.ArgumentParser(
+    parser = Parser(
         "python -m pyalexnet info",
-        description="Prints versions, how each target was built, and which devices are usable, "
-        "or why not.",
-    ).parse_args(arguments)
-    print(report())
+        "[OPTION ...]",
+        "Prints versions, how each target was built, and which devices are usable, or\nwhy not.",
+        {"": "as lines", "--json": "as one JSON value"},
+    )
+    parser.add_argument_group("output").add_argument(
+        "--json", action="store_true", help="print one JSON value"
+    )
+    parser.add_others(quiet="print nothing")
+    return common.run(parser, _info, arguments)
+
+
+def _info(options: dict[str, Any]) -> int:
+    if options["json"]:
+        common.print_json(values())
+    elif not options["quiet"]:
+        print(report())
     return 0
 
 
-def report() -> str:
+def values() -> dict[str, Any]:
     """Versions, how each target was built, and which devices are usable, or why not."""
+    return {
+        "pyalexnet": _version("pyalexnet"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "numpy": _version("numpy"),
+        "cupy": next(filter(None, map(_version, CUPY)), None),
+        "host": _host(),
+        "cuda": _cuda(),
+        "default_device": devices.default_name(),
+    }
+
+
+def report() -> str:
+    """`values` as lines."""
+    found = values()
+    host, cuda = found["host"], found["cuda"]
     lines = [
-        f"pyalexnet {_version('pyalexnet') or '(not installed)'}",
-        f"  python         {platform.python_version()} on {platform.platform()}",
-        f"  numpy          {_version('numpy') or 'not installed'}",
-        f"  cupy           {next(filter(None, map(_version, CUPY)), 'not installed')}",
-        *_host(),
-        *_cuda(),
-        f"default device: {devices.default_name()}",
+        f"pyalexnet {found['pyalexnet'] or '(not installed)'}",
+        f"  python         {found['python']} on {found['platform']}",
+        f"  numpy          {found['numpy'] or 'not installed'}",
+        f"  cupy           {found['cupy'] or 'not installed'}",
+        f"host: {_usable(host)}",
+        *_build(host),
+        "cuda: " + (f"built, {cuda['gpus']} usable GPUs" if "gpus" in cuda else _usable(cuda)),
+        *_build(cuda),
+        *(f"  {name:14} {_usable(gpu)}" for name, gpu in cuda["devices"].items()),
+        f"default device: {found['default_device']}",
     ]
     return "\n".join(lines)
 
@@ -48,25 +81,38 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _build(lib: ModuleType) -> list[str]:
-    return [f"  {key:14} {value}" for key, value in sorted(lib.build_info().items())]
+def _usable(found: dict[str, Any]) -> str:
+    return f"not usable: {found['problem']}" if found["problem"] else "usable"
 
 
-def _host() -> list[str]:
+def _build(found: dict[str, Any]) -> list[str]:
+    return [f"  {key:14} {value}" for key, value in found["build"].items()]
+
+
+def _host() -> dict[str, Any]:
     try:
         lib = devices.get("host").lib
     except DeviceError as error:
-        return [f"host: not usable: {error}"]
-    return ["host: usable", *_build(lib), f"  {'threads':14} {lib.threads()}"]
+        return {"problem": str(error), "build": {}}
+    return {"problem": None, "build": _of(lib) | {"threads": lib.threads()}}
 
 
-def _cuda() -> list[str]:
+def _cuda() -> dict[str, Any]:
     try:
         lib = importlib.import_module("pyalexnet._cuda")
     except ImportError:
-        return [f"cuda: not usable: {devices.cuda_problem()}"]
-    lines = [f"cuda: built, {lib.device_count()} usable GPUs", *_build(lib)]
-    for index in range(max(1, lib.device_count())):
-        problem = devices.cuda_problem(index)
-        lines.append(f"  {f'cuda:{index}':14} {f'not usable: {problem}' if problem else 'usable'}")
-    return lines
+        return {"problem": devices.cuda_problem(), "build": {}, "devices": {}}
+    problems = {
+        f"cuda:{index}": devices.cuda_problem(index) or None
+        for index in range(max(1, lib.device_count()))
+    }
+    return {
+        "problem": devices.cuda_problem() or None,
+        "build": _of(lib),
+        "gpus": lib.device_count(),
+        "devices": {name: {"problem": problem} for name, problem in problems.items()},
+    }
+
+
+def _of(lib: ModuleType) -> dict[str, Any]:
+    return dict(sorted(lib.build_info().items()))

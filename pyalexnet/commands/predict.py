@@ -2,53 +2,73 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+import csv
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pyalexnet.commands.common import add_device, add_views, run, views
+from pyalexnet.commands.arguments import Parser, whole
+from pyalexnet.commands.common import add_device, add_views, print_json, run, views
 from pyalexnet.errors import UserError
 from pyalexnet.evaluation import figure
-from pyalexnet.evaluation.predict import predict
+from pyalexnet.evaluation.predict import Prediction, image_files, predict
 from pyalexnet.files import naming, opened_for_replacing
+from pyalexnet.nn.layers.loss import TOP
+from pyalexnet.text import printable
 
 _CHECKPOINT = ".safetensors"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command."""
-    command = parser()
-    return run(command, _predict, vars(command.parse_intermixed_args(arguments)))
+    return run(parser(), _predict, arguments)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command's parser."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pyalexnet-predict",
-        description="Classifies images: prints the five most probable classes of each.",
+        "CHECKPOINT IMAGE ... [OPTION ...]",
+        "Classifies images: prints a line for each.",
+        {
+            "runs/photos/best.safetensors boot.jpg": "one image",
+            "runs/photos/best.safetensors photos/val --csv": "a folder",
+        },
     )
-    add = parser.add_argument
-    add("checkpoint", type=Path, help="a *.safetensors file written by pyalexnet-train")
+    add = parser.add_argument_group("what").add_argument
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="written by pyalexnet-train")
     add(
         "images",
         type=Path,
         nargs="+",
-        metavar="image",
-        help=f"JPEG or PNG file; *{_CHECKPOINT} files among them are further checkpoints, and "
-        "probabilities are averaged over all",
+        metavar="IMAGE",
+        help=f"file, or folder of files in any depth; *{_CHECKPOINT} files are further "
+        "checkpoints, and probabilities are averaged",
     )
-    add_views(parser)
-    add(
+    add_views(parser.add_argument_group("crops"))
+
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--topk",
+        type=whole,
+        metavar="N",
+        help="the N most probable classes (default: 1; with --json or --csv: 5)",
+    )
+    form = group.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON value")
+    form.add_argument("--csv", action="store_true", help="print a table, with a line of names")
+    group.add_argument(
         "--figure",
         type=Path,
         metavar="FILE",
-        help="draw the images with their classes as bars into a .png or .pdf file; the true class "
-        "is marked if an image's folder is named after it",
+        help="draw the images, with their classes as bars, into a .png or .pdf file",
     )
-    add_device(parser)
-    parser.set_defaults(devices="auto")
+
+    add_device(parser.add_argument_group("machine"))
+    parser.add_others(quiet="print nothing: for --figure alone")
+    parser.set_defaults(device="auto")
     return parser
 
 
@@ -57,26 +77,81 @@ def _predict(options: dict[str, Any]) -> int:
     images = [path for path in files if path.suffix != _CHECKPOINT]
     checkpoints = [options["checkpoint"], *(path for path in files if path.suffix == _CHECKPOINT)]
     if not images:
-        raise UserError(f"images is empty; expected JPEG or PNG files beside *{_CHECKPOINT}")
+        raise UserError(f"images is empty; expected image files beside *{_CHECKPOINT}")
+    images = image_files(images)
     drawing: Path | None = options["figure"]
+    count = options["topk"]
+    if count is None:
+        count = TOP if options["json"] or options["csv"] else 1
+    if count < 1:
+        raise UserError(f"topk is {count}; expected at least 1")
     with ExitStack() as stack:
         if drawing is not None:
             figure.check(drawing, len(images))
             file = stack.enter_context(opened_for_replacing(drawing, binary=True))
-        predictions = []
-        for prediction in predict(
+        drawn: list[Prediction] = []
+        predictions = predict(
             checkpoints,
             images,
+            topk=max(count, TOP) if drawing else count,
             **views(options),
-            device=options["devices"],
+            device=options["device"],
             threads=options["threads"],
-        ):
-            print(prediction.path)
-            for name, probability in prediction.classes:
-                print(f"  {100 * probability:5.1f} %  {name}")
-            if drawing is not None:
-                predictions.append(prediction)
+        )
+        if drawing is not None:
+            predictions = _kept(predictions, drawn)
+        _print(_cut(predictions, count), options)
         if drawing is not None:
             with naming(drawing):
-                figure.draw(file, drawing.suffix.lower(), predictions)
+                short = [one._replace(classes=one.classes[:TOP]) for one in drawn]
+                figure.draw(file, drawing.suffix.lower(), short)
     return 0
+
+
+def _kept(predictions: Iterable[Prediction], kept: list[Prediction]) -> Iterator[Prediction]:
+    for prediction in predictions:
+        kept.append(prediction)
+        yield prediction
+
+
+def _cut(predictions: Iterable[Prediction], count: int) -> Iterator[Prediction]:
+    for prediction in predictions:
+        yield prediction._replace(classes=prediction.classes[:count])
+
+
+def _print(predictions: Iterator[Prediction], options: dict[str, Any]) -> None:
+    if options["quiet"]:
+        for _ in predictions:
+            pass
+    elif options["json"]:
+        print_json([_values(prediction) for prediction in predictions])
+    elif options["csv"]:
+        _table(predictions)
+    else:
+        for prediction in predictions:
+            print(_line(prediction))
+
+
+def _line(prediction: Prediction) -> str:
+    """ "boot.jpg: Ankle boot 93.2 %; Sneaker 4.1 %"."""
+    classes = (f"{name} {100 * share:.1f} %" for name, share in prediction.classes)
+    return f"{printable(str(prediction.path))}: {'; '.join(classes)}"
+
+
+def _values(prediction: Prediction) -> dict[str, Any]:
+    classes = [{"class": name, "probability": share} for name, share in prediction.classes]
+    return {"image": str(prediction.path), "truth": prediction.truth, "classes": classes}
+
+
+def _table(predictions: Iterable[Prediction]) -> None:
+    """Prints CSV: image, truth, class1, probability1, …"""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for number, prediction in enumerate(predictions):
+        if not number:
+            ranks = range(1, len(prediction.classes) + 1)
+            names = [f"{what}{i}" for i in ranks for what in ("class", "probability")]
+            writer.writerow(["image", "truth", *names])
+        row = [printable(str(prediction.path)), prediction.truth or ""]
+        for name, share in prediction.classes:
+            row += [name, f"{share:.6g}"]
+        writer.writerow(row)

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pyalexnet.commands.arguments import Parser, one_of, whole
 from pyalexnet.commands.common import run
 from pyalexnet.errors import UserError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command."""
-    command = parser()
-    return run(command, _prepare, vars(command.parse_args(arguments)))
+    return run(parser(), _prepare, arguments)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command's parser."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "pyalexnet-prepare",
-        description="Prepares ImageNet (ILSVRC2012) for training: converts its archives or folders "
-        "to shards of 256×256 images, and computes the mean image and colour statistics. Labels "
-        "are the ranks of the sorted WNIDs, not ILSVRC2012_ID. Repeating an interrupted command "
-        "continues it.",
+        "--output DIR [OPTION ...]",
+        """\
+Prepares ImageNet (ILSVRC2012) for training: converts its archives or folders to
+shards of 256×256 images, and computes the mean image and colour statistics.
+Labels are the ranks of the sorted WNIDs, not ILSVRC2012_ID. Repeating an
+interrupted command continues it.""",
+        {
+            "--output imagenet --train PATH --val PATH --devkit PATH": "",
+            "--output imagenet --verify": "",
+        },
     )
     add = parser.add_argument_group("input and output").add_argument
+    add("--output", type=Path, metavar="DIR", required=True, help="folder to write to")
     add(
         "--train",
         type=Path,
@@ -46,26 +52,24 @@ def parser() -> argparse.ArgumentParser:
         help="ILSVRC2012_devkit_t12.tar.gz, or its folder: class names, and labels of validation "
         "images that are not in class folders; needs SciPy",
     )
-    add("--output", type=Path, metavar="DIR", required=True, help="folder to write to")
     add = parser.add_argument_group("images").add_argument
     add(
         "--format",
-        choices=("jpeg", "raw"),
+        type=one_of("jpeg", "raw"),
         default="jpeg",
-        help="jpeg: small, decoded during training; raw: 196,608 bytes per image, fast "
-        "(default: jpeg)",
+        help="jpeg (default): small, decoded during training; raw: 196,608 bytes per image, fast",
     )
-    add("--size", type=int, default=256, metavar="PIXELS", help="rows and columns (default: 256)")
-    add("--quality", type=int, default=90, help="JPEG quality, 1 to 100 (default: 90)")
+    add("--size", type=whole, default=256, metavar="PIXELS", help="rows and columns (default: 256)")
+    add("--quality", type=whole, default=90, metavar="N", help="of JPEGs, 1 to 100 (default: 90)")
     add(
         "--shard-images",
-        type=int,
+        type=whole,
         default=4096,
         metavar="N",
         help="images per shard (default: 4096)",
     )
     add = parser.add_argument_group("run").add_argument
-    add("--workers", type=int, help="processes (default: all cores)")
+    add("-j", "--workers", type=whole, metavar="N", help="processes (default: all cores)")
     add(
         "--strict",
         action="store_true",
@@ -77,12 +81,7 @@ def parser() -> argparse.ArgumentParser:
         help="compare the checksums in the output folder and decode all its images; alone, or "
         "after preparing",
     )
-    add(
-        "--progress",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="show progress (default: yes)",
-    )
+    parser.add_others(quiet="show no progress")
     return parser
 
 
@@ -93,6 +92,7 @@ def _prepare(options: dict[str, Any]) -> int:
     sources = {name: options.pop(name) for name in ("train", "val", "devkit")}
     format, size, quality = (options.pop(name) for name in ("format", "size", "quality"))
     check = options.pop("verify")
+    options["progress"] = not options.pop("quiet")
     if any(sources.values()) or not check:
         missing = [f"--{name}" for name in ("train", "val") if sources[name] is None]
         if missing:

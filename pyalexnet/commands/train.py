@@ -4,151 +4,132 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pyalexnet import data
 from pyalexnet.commands import common
+from pyalexnet.commands.arguments import Parser, one_of, real, whole
 from pyalexnet.data.augmentation import COLOUR_VARIANTS
 from pyalexnet.errors import UserError
-from pyalexnet.evaluation.evaluate import evaluate
+from pyalexnet.evaluation.evaluate import Evaluation, evaluate
 from pyalexnet.nn import zoo
 from pyalexnet.parallel.communicator import join, launched
 from pyalexnet.training import recipes, trainer
 from pyalexnet.training.options import Options
-from pyalexnet.training.run_folder import BEST, LAST
+from pyalexnet.training.run_folder import AUTO, BEST, LAST, checkpoint_path
+
+#: The options that are not of a run itself, and what `_train` does without them.
+_OWN = {"test_only": False, "summary": False, "json": False}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command."""
-    command = parser()
-    options = vars(command.parse_args(arguments))
-    evaluate_only = options.pop("evaluate_only", False)
-    if options.pop("summary", False):
-        return common.run(command, _summary, options)
-    return common.run(command, _evaluate if evaluate_only else _train, options)
+    return common.run(parser(), _run, arguments)
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command's parser; options that are not given are absent from its result.
 
     Those then have the recipe's, the checkpoint's or the default value.
     """
     parser = _Parser(
         "pyalexnet-train",
-        description="Trains an AlexNet; without arguments, a small one on generated shapes. "
-        "mpirun -n R pyalexnet-train … trains with R processes or GPUs.",
+        "[OPTION ...]",
+        "Trains an AlexNet. mpirun -n R pyalexnet-train ... trains with R processes.",
+        {
+            "": "a small AlexNet on drawn shapes",
+            "--data folder:photos": "your own images",
+        },
         argument_default=argparse.SUPPRESS,
     )
     switch = argparse.BooleanOptionalAction
 
-    add = parser.add_argument_group("net and data").add_argument
-    add(
-        "--recipe",
-        metavar="NAME",
-        help=f"start from a recipe: {', '.join(recipes.names())} "
-        "(see pyalexnet/training/recipes.toml), or FILE.toml[:NAME]; command-line options "
-        "override it",
-    )
-    add(
-        "--net",
-        help=f"{', '.join(zoo.NAMES)} or a .json file (default: alexnet for ImageNet, else small)",
-    )
+    add = parser.add_argument_group("data and net").add_argument
     add("--data", help=f"{data.describe_sources()} (default: shapes)")
     add(
         "--image-size",
-        type=int,
+        type=whole,
         metavar="PIXELS",
-        help="rows and columns to which a folder's images are resized (default: 64 for the small "
-        "net, else 256)",
+        help="resize a folder's images to so many rows and columns",
     )
-    add("--seed", type=int, help="random seed (default: 0)")
+    add("--net", help=f"{', '.join(zoo.NAMES)}, or a .json file")
+    add(
+        "--recipe",
+        metavar="NAME",
+        help=f"options from a recipe: {', '.join(recipes.names())}, or FILE.toml[:NAME], such as a "
+        "run's run.toml",
+    )
 
     add = parser.add_argument_group("training").add_argument
-    add("--batch-size", type=int, help="images per step (default: 128)")
-    add("--epochs", type=int, help="number of epochs (default: 7 for the small net, else 90)")
+    add("--epochs", type=whole, metavar="N", help="passes over the training images")
+    add("-b", "--batch-size", type=whole, metavar="N", help="images per step (default: 128)")
+    add("--lr", type=real, metavar="LR", help="learning rate of the weights")
+    add("--bias-lr", type=real, metavar="LR", help="that of the biases (default: twice --lr)")
+    add("--schedule", help="constant, plateau:N or epochs:A,B,...: when --lr is divided by 10")
+    add("--momentum", type=real, metavar="M", help="momentum of SGD (default: 0.9)")
     add(
-        "--lr",
-        type=float,
-        help="learning rate of the weights (default: 0.02 for the small net, else 0.01)",
+        "--wd",
+        "--weight-decay",
+        dest="weight_decay",
+        type=real,
+        metavar="WD",
+        help="weight decay (default: 0.0005)",
     )
-    add("--bias-lr", type=float, help="learning rate of the biases (default: twice --lr)")
-    add("--momentum", type=float, help="momentum of SGD (default: 0.9)")
-    add("--weight-decay", type=float, help="weight decay (default: 0.0005)")
-    add(
-        "--schedule",
-        help="constant; plateau:N: lr ÷10 after N epochs without a lower validation error; "
-        "epochs:A,B,…: lr ÷10 after these epochs (default: epochs:6 for the small net, else "
-        "plateau:5)",
-    )
-    add(
-        "--dropout",
-        type=float,
-        metavar="P",
-        help="probability of all dropout layers (default: the net's)",
-    )
-    add(
-        "--crop-pad",
-        type=int,
-        metavar="PIXELS",
-        help="zero padding before cropping (default: 1/16 of the input if images have the input's "
-        "size, else 0)",
-    )
+    add("--dropout", type=real, metavar="P", help="of all dropout layers (default: the net's)")
+    add("--seed", type=whole, metavar="N", help="decides all random numbers (default: 0)")
+
+    add = parser.add_argument_group("augmentation").add_argument
+    add("--crop-pad", type=whole, metavar="PIXELS", help="zeros around an image before cropping")
     add("--mirror", action=switch, help="mirror half of the images (default: all but digits)")
     add(
         "--shared-crop",
-        type=int,
+        type=whole,
         metavar="N",
-        help="N consecutive images of a batch share one crop and mirroring (default: 1, as in the "
-        "paper)",
+        help="N images in a row share a crop (default: 1)",
     )
     add(
         "--colour-noise",
-        type=float,
+        type=real,
         metavar="STD",
-        help="shift each image's colours along the training set's principal components by normal "
-        "numbers with this standard deviation (paper: 0.1; default: 0)",
+        help="shift colours at random (paper: 0.1; default: 0)",
     )
     add(
         "--colour-variant",
-        choices=COLOUR_VARIANTS,
-        help="colour noise is scaled by eigenvalues of pixels in 0..1 (paper) or by their square "
-        "roots (code: about twice as much on ImageNet) (default: paper)",
+        type=one_of(*COLOUR_VARIANTS),
+        metavar="NAME",
+        help=f"{' or '.join(COLOUR_VARIANTS)}: the shifts' scale (default: paper)",
     )
 
-    run = parser.add_argument_group("run")
-    add = run.add_argument
+    add = parser.add_argument_group("run").add_argument
     add("--output", metavar="DIR", help="folder to write to (default: runs/<data>-<net>)")
-    previous = run.add_mutually_exclusive_group()
-    previous.add_argument(
+    add(
         "--resume",
-        action="store_true",
-        help="continue the run in the output folder; other options default to that run's",
+        nargs="?",
+        const=True,
+        metavar="PATH",
+        help="go on with the run in --output, or from a checkpoint or run PATH; auto: begin one if "
+        "there is none",
     )
-    previous.add_argument(
-        "--overwrite", action="store_true", help="replace the run in the output folder"
-    )
+    add("--overwrite", action="store_true", help="replace the run in the output folder")
     add(
-        "--evaluate-only",
+        "--test-only",
         action="store_true",
-        help="evaluate the checkpoints in the output folder; do not train",
+        help="evaluate the run's checkpoints, or --resume PATH",
     )
-    add(
-        "--summary",
-        action="store_true",
-        help="print the layers' shapes, parameters, cost and memory on each device; do not train",
-    )
-    common.add_device(run)
-    common.add_reading(run)
-    add("--progress", action=switch, help="show progress within epochs (default: yes)")
-    add(
-        "--weight-stats",
-        action=switch,
-        help="print mean |w| and |Δw| after each epoch (default: yes)",
-    )
+    add("--summary", action="store_true", help="print shapes, parameters, cost and memory")
+    add("--json", action="store_true", help="print --summary or --test-only as JSON")
+    add("--weight-stats", action="store_true", help="print mean |w| and |Δw| after each epoch")
+
+    group = parser.add_argument_group("machine")
+    common.add_device(group)
+    common.add_reading(group)
+
+    parser.add_others(quiet="print errors only", verbose="print all options, as decided, too")
     return parser
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Prints messages in the first process only."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -157,40 +138,74 @@ class _Parser(argparse.ArgumentParser):
             super()._print_message(message, file)
 
 
-def _train(options: dict[str, Any]) -> int:
-    outcome = trainer.train(**_with_recipe(options))
-    return common.INTERRUPTED if outcome.interrupted else 0
+def _run(options: dict[str, Any]) -> int:
+    test_only, summary, as_json = (options.pop(name, no) for name, no in _OWN.items())
+    if options.get("resume") and options.get("overwrite"):
+        raise UserError("--resume and --overwrite are both given; expected one of them")
+    if summary and test_only:
+        raise UserError("--summary and --test-only are both given; expected one of them")
+    if as_json and not (summary or test_only):
+        raise UserError("--json is given alone; expected --summary or --test-only with it")
+    options = _with_recipe(options)
+    if summary:
+        return _summary(options, as_json)
+    if test_only:
+        return _test(options, as_json)
+    return common.INTERRUPTED if trainer.train(**options).interrupted else 0
 
 
-def _summary(options: dict[str, Any]) -> int:
-    print(trainer.summary(**_of_net(_with_recipe(options))))
+def _summary(options: dict[str, Any], as_json: bool) -> int:
+    model, optimiser = trainer.build(**_of_net(options))
+    if as_json:
+        common.print_json(model.summary_values(optimiser))
+    else:
+        print(model.summary(optimiser))
     return 0
 
 
-def _evaluate(options: dict[str, Any]) -> int:
+def _test(options: dict[str, Any], as_json: bool) -> int:
     with join() as job:
         if job.size > 1:
-            job.fail(UserError(f"evaluate-only is given to {job.size} processes; expected 1"))
-    options = _of_net(_with_recipe(options))
-    given = Options(**options)
+            job.fail(UserError(f"test-only is given to {job.size} processes; expected 1"))
+    resume, options = options.get("resume", False), _of_net(options)
+    given = Options.of(options)
     given.check()
-    folder = given.folder()
-    found = [path for path in (folder / LAST, folder / BEST) if path.exists()]
-    if not found:
-        raise UserError(f"output folder {folder}: no checkpoint; expected {LAST} or {BEST}")
-    for path in found:
+    results = []
+    for path in _checkpoints(options, resume):
         result = evaluate(
             [path],
             options.get("data"),
-            device=given.devices,
+            device=given.device,
             batch_size=given.batch_size,
             workers=given.workers,
             threads=given.threads,
-            skip_bad=given.skip_bad_images,
-            progress=given.progress,
+            skip_bad_images=given.skip_bad_images,
+            progress=not given.quiet,
         )
-        print(f"{path}: {common.in_words(result.metrics, skipped=result.skipped)}")
+        if not as_json:
+            words = common.in_words(result.metrics, len(result.classes), skipped=result.skipped)
+            print(f"{path}: {words}")
+        results.append(_values(path, result))
+    if as_json:
+        common.print_json(results)
     return 0
+
+
+def _checkpoints(options: dict[str, Any], resume: bool | str) -> list[Path]:
+    """Those to evaluate: the one to resume, if it is named, else the last and the best."""
+    if isinstance(resume, str) and resume != AUTO:
+        path = checkpoint_path(options, resume)
+        return [] if path is None else [path]
+    folder = Options.of(options).folder()
+    found = [path for path in (folder / LAST, folder / BEST) if path.exists()]
+    if not found:
+        raise UserError(f"output folder {folder}: no checkpoint; expected {LAST} or {BEST}")
+    return found
+
+
+def _values(path: Path, result: Evaluation) -> dict[str, Any]:
+    metrics = common.values(result.metrics, len(result.classes))
+    return {"checkpoint": str(path)} | metrics | {"skipped": result.skipped}
 
 
 def _with_recipe(options: dict[str, Any]) -> dict[str, Any]:

@@ -93,3 +93,9 @@ def _centre(image: Image.Image, size: int) -> Image.Image:
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+def resize_image(image: Image.Image, size: int, *, channels: int = 3) -> NDArray[np.uint8]:
+    """An open image as `load_image` gives it."""
+    square = _centre(_plain(image), size).convert("L" if channels == 1 else "RGB")
+    return np.asarray(square, np.uint8).reshape(size, size, channels)

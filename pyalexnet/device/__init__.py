@@ -3,6 +3,7 @@
 =============  ==============================================================
 `get(name)`    the device "host" or "cuda:<index>"
 `open(names)`  those of a list such as "auto" or "cuda:0,cuda:1"
+`own_names`    such a list by the names of devices: "cpu" is "host", "cuda" is "cuda:0"
 `of(array)`    the device that holds an array
 `usable()`     the names of all that can be used here
 `base`         `Device`: what every device can do; `Array` and the other types
@@ -38,24 +39,33 @@ __all__ = [
     "get",
     "of",
     "open",
+    "own_names",
     "usable",
 ]
 
 
+#: PyTorch's names of devices, and the devices' own.
+_ALIASES = {"cpu": "host", "cuda": "cuda:0"}
+
+
 @functools.cache
 def get(name: str) -> Device:
-    """The device called `name`: "host" or "cuda:<index>". The same name gives the same object.
+    """The device "cpu" (also "host"), "cuda:<index>", or "cuda", which is "cuda:0".
+
+    The same device is always the same object.
 
     Raises
     ------
     DeviceError
         No such device can be used; the message says which part is missing.
     """
+    if name in _ALIASES:
+        return get(_ALIASES[name])
     if name == "host":
         return HostDevice()
     match = re.fullmatch(r"cuda:(\d+)", name)
     if not match:
-        raise DeviceError(f"device is {name!r}; expected host or cuda:<index>, as in cuda:0")
+        raise DeviceError(f"device is {name!r}; expected cpu, cuda or cuda:<index>, as in cuda:1")
     return CudaDevice(int(match[1]))
 
 
@@ -64,13 +74,19 @@ def default_name() -> str:
     return "host" if cuda_problem() else "cuda:0"
 
 
+def own_names(names: str) -> str:
+    """The list `names`, each by its device's own name; "auto" is `default_name`."""
+    found = (default_name() if name == "auto" else name for name in names.split(","))
+    return ",".join(_ALIASES.get(name, name) for name in found)
+
+
 def open(names: str, threads: int | None = None) -> list[Device]:
     """The devices that `names` lists.
 
     Parameters
     ----------
     names : str
-        "host", "cuda:0", "auto" (a GPU if one can be used); several, as in "cuda:0,cuda:1".
+        "cpu", "cuda:0", "auto" (a GPU if one can be used); several, as in "cuda:0,cuda:1".
     threads : int, optional
         Threads of the host's kernels; without effect on a GPU.
 
@@ -83,7 +99,7 @@ def open(names: str, threads: int | None = None) -> list[Device]:
     """
     if threads is not None and threads < 1:
         raise UserError(f"threads is {threads}; expected at least 1")
-    found = [get(default_name() if name == "auto" else name) for name in names.split(",")]
+    found = [get(name) for name in own_names(names).split(",")]
     for device in found:
         if threads is not None and device.name == "host":
             device.lib.set_threads(threads)

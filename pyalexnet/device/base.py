@@ -44,6 +44,11 @@ class Device(ABC):
         """`n` rounded up to a multiple of `images_multiple`."""
         return -(-n // self.images_multiple) * self.images_multiple
 
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What it is, and its name: "CPU, 2 threads (host)"."""
+
     def __repr__(self) -> str:
         return f"<device {self.name}>"
 

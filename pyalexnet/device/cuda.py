@@ -38,6 +38,12 @@ class CudaDevice(Device):
         self.kernels = _cuda.Kernels(index, self._stream.ptr)
         self.images_multiple = _cuda.IMAGES_MULTIPLE
 
+    @property
+    def words(self) -> str:
+        ask: Any = getattr(self._cuda.runtime, "getDeviceProperties", None)  # the emulator has none
+        kind = ask(self._device.id)["name"].decode() if ask else "GPU"
+        return f"{kind} ({self.name})"
+
     def empty(self, shape: Shape, dtype: npt.DTypeLike = np.float32) -> cupy.ndarray:
         # CuPy hands freed memory on to its current stream without waiting for other streams.
         with self._device, self._stream:

@@ -40,6 +40,11 @@ class HostDevice(Device):
         self.kernels = _host.Kernels()
         self.images_multiple = _host.IMAGES_MULTIPLE
 
+    @property
+    def words(self) -> str:
+        count = self.lib.threads()
+        return f"CPU, {count} thread{'s'[: count > 1]} (host)"
+
     def empty(self, shape: Shape, dtype: npt.DTypeLike = np.float32) -> HostArray:
         return self._aligned(np.empty, shape, np.dtype(dtype))
 

@@ -10,12 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyalexnet import data
 from pyalexnet import device as devices
+from pyalexnet.data import Dataset, Loader, Split, find_source, open_dataset
 from pyalexnet.errors import CheckpointError, DataError, UserError
+from pyalexnet.evaluation import views as positions
 from pyalexnet.evaluation.members import Member, load_members
 from pyalexnet.evaluation.tally import ClassErrors, Tally
-from pyalexnet.evaluation.views import STRIDE, Crops, average, views
+from pyalexnet.evaluation.views import STRIDE, Crops, average
 from pyalexnet.evaluation.writers import Submission, Table, Writer
 from pyalexnet.files import naming, opened_for_replacing
 from pyalexnet.model import Metrics
@@ -38,21 +39,23 @@ class Evaluation(NamedTuple):
     by_class: list[ClassErrors]  #: of the averaged probabilities, by label
     classes: list[str]  #: their names
     skipped: int  #: unreadable images
+    data: str  #: the data set, as `data.open_dataset` takes it
+    device: str  #: in words
 
 
 def evaluate(
-    paths: Sequence[Path],
-    spec: str | None = None,
+    checkpoints: str | Path | Sequence[str | Path],
+    data: str | None = None,
     *,
-    kind: str = "centre",
-    stride: int = STRIDE,
-    predictions: Path | None = None,
-    submission: Path | None = None,
+    views: str = "centre",
+    dense_stride: int = STRIDE,
+    predictions: str | Path | None = None,
+    submission: str | Path | None = None,
     device: str = "auto",
     batch_size: int = 128,
     workers: int | None = None,
     threads: int | None = None,
-    skip_bad: bool = False,
+    skip_bad_images: bool = False,
     progress: bool = False,
 ) -> Evaluation:
     """Computes loss and errors of nets on the validation images of a data set.
@@ -61,18 +64,18 @@ def evaluate(
 
     Parameters
     ----------
-    paths : sequence of Path
+    checkpoints : path, or sequence of them
         Checkpoints, whose probabilities are averaged (the paper's five nets, section 6). Each
         subtracts its own mean image and reads a folder's images at its own size.
-    spec : str, optional
+    data : str, optional
         The data set, by default the one that the nets were trained on.
-    kind, stride
-        As in `views.views`.
-    predictions, submission : Path, optional
+    views, dense_stride
+        As `kind` and `stride` of `views.views`.
+    predictions, submission : path, optional
         Files to write: `writers.Table` and `writers.Submission`.
     device : str
         As in `device.open`.
-    batch_size, workers, threads, skip_bad
+    batch_size, workers, threads, skip_bad_images
         As in `training.options.Options`; the results depend on them by rounding only.
     progress : bool
         Show a progress bar if standard error is a terminal.
@@ -83,13 +86,17 @@ def evaluate(
         A checkpoint, the data or the device cannot be used, or they do not fit each other; a file
         cannot be written; or a submission is wanted and the classes have no ILSVRC2012_IDs.
     """
+    predictions, submission = (
+        None if path is None else Path(path) for path in (predictions, submission)
+    )
     wanted = [path for path in (predictions, submission) if path is not None]
     if len({path.expanduser().resolve() for path in wanted}) < len(wanted):
         raise UserError(f"predictions and submission are both {predictions}; expected two files")
     with ExitStack() as stack:
         files = {path: stack.enter_context(opened_for_replacing(path)) for path in wanted}
-        members = load_members(paths, devices.open(device, threads), batch_size)
-        sets = _open_sets(members, spec or _common_spec(members), skip_bad)
+        members = load_members(checkpoints, devices.open(device, threads), batch_size)
+        spec = data or _common_spec(members)
+        sets = _open_sets(members, spec, skip_bad_images, given=data is not None)
         writers: list[tuple[Path, Writer]] = []
         if predictions is not None:
             writers.append((predictions, Table(files[predictions], sets[0].classes)))
@@ -101,16 +108,17 @@ def evaluate(
                 )
             writers.append((submission, Submission(files[submission], sets[0].ids)))
         crops = [
-            views(
-                kind,
+            positions.views(
+                views,
                 own.val.shape[:2],
                 member.model.net.input[1:],
                 mirror=own.mirror,
-                stride=stride,
+                stride=dense_stride,
             )
             for member, own in zip(members, sets, strict=True)
         ]
-        return _measure(members, sets, crops, writers, workers, progress)
+        result = _measure(members, sets, crops, writers, workers, progress)
+        return result._replace(data=spec, device=members[0].model.device_words)
 
 
 def _common_spec(members: Sequence[Member]) -> str:
@@ -127,15 +135,25 @@ def _common_spec(members: Sequence[Member]) -> str:
     return str(specs[0])
 
 
-def _open_sets(members: Sequence[Member], spec: str, skip_bad: bool) -> list[data.Dataset]:
+def _open_sets(
+    members: Sequence[Member], spec: str, skip_bad: bool, *, given: bool
+) -> list[Dataset]:
     """The data set at each member's image size; members with the same size share it."""
-    source, _ = data.find_source(spec)
-    opened: dict[int | None, data.Dataset] = {}
+    source, _ = find_source(spec)
+    opened: dict[int | None, Dataset] = {}
     sets = []
     for path, _, checkpoint in members:
         size = checkpoint.image_shape[0] if source.resizes else None
         if size not in opened:
-            opened[size] = data.open_dataset(spec, size=size, skip_bad=skip_bad)
+            try:
+                opened[size] = open_dataset(spec, size=size, skip_bad=skip_bad)
+            except DataError as error:
+                if given:
+                    raise
+                raise DataError(
+                    f"{error}; {path} was trained on {spec}: give --data, as in --data "
+                    f"{source.form}"
+                ) from error
         check_data(path, checkpoint, opened[size])
         sets.append(opened[size])
     return sets
@@ -143,7 +161,7 @@ def _open_sets(members: Sequence[Member], spec: str, skip_bad: bool) -> list[dat
 
 def _measure(
     members: Sequence[Member],
-    sets: Sequence[data.Dataset],
+    sets: Sequence[Dataset],
     crops: Sequence[Crops],
     writers: Sequence[tuple[Path, Writer]],
     workers: int | None,
@@ -189,11 +207,13 @@ def _measure(
         averaged.by_class(),
         classes,
         len(val) - metrics.images,
+        data="",
+        device="",
     )
 
 
 def _batches(
-    splits: Sequence[data.Split], batch_size: int, workers: int | None
+    splits: Sequence[Split], batch_size: int, workers: int | None
 ) -> Iterator[tuple[list[NDArray[np.uint8]], NDArray[np.int32]]]:
     """Batches of splits that differ in image size only: each split's images, and the labels.
 
@@ -201,7 +221,7 @@ def _batches(
     """
     with ExitStack() as stack:
         loaders = [
-            stack.enter_context(data.Loader(split, batch_size, workers=workers)) for split in splits
+            stack.enter_context(Loader(split, batch_size, workers=workers)) for split in splits
         ]
         for parts in zip(*(loader.epoch() for loader in loaders), strict=True):
             yield [part.images for part in parts], np.min([part.labels for part in parts], axis=0)

@@ -72,6 +72,7 @@ def draw(file: IO[bytes], kind: str, predictions: Sequence[Prediction]) -> None:
     for index, prediction in enumerate(predictions):
         row, column = divmod(index, columns)
         left, top = _GAP + column * width, _GAP + row * height
+        assert prediction.path is not None  # the command's are all files
         _image(figure, (left, top, _SIDE, _SIDE), prediction.path)
         _caption(figure, (left, top + _SIDE, _SIDE, _CAPTION), prediction)
         _bars(figure, (left, top + _SIDE + _CAPTION, _SIDE, bars), prediction)
@@ -99,7 +100,7 @@ def _caption(
     figure: Figure, box: tuple[float, float, float, float], prediction: Prediction
 ) -> None:
     known = prediction.truth is not None
-    text = prediction.truth or prediction.path.name
+    text = prediction.truth or (prediction.path.name if prediction.path else "")
     _axes(figure, box).text(
         0.5,
         0.45,

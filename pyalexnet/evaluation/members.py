@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pyalexnet.device import Device
-from pyalexnet.errors import CheckpointError
+from pyalexnet.errors import CheckpointError, UserError
 from pyalexnet.model import Model
-from pyalexnet.training import checkpoint as checkpoints
-from pyalexnet.training.checkpoint import Checkpoint
+from pyalexnet.training.checkpoint import Checkpoint, class_difference, load, open_model
 
 
 class Member(NamedTuple):
@@ -22,21 +21,29 @@ class Member(NamedTuple):
     checkpoint: Checkpoint  #: without weights and optimiser state
 
 
-def load_members(paths: Sequence[Path], devices: Sequence[Device], batch_size: int) -> list[Member]:
+def load_members(
+    checkpoints: str | Path | Sequence[str | Path], devices: Sequence[Device], batch_size: int
+) -> list[Member]:
     """Loads the models of checkpoints, all on the same devices.
 
     Raises
     ------
+    UserError
+        There is none.
     CheckpointError
         As `checkpoint.load`, or two have different classes; the message names the difference.
     """
+    if isinstance(checkpoints, str | Path):
+        checkpoints = [checkpoints]
+    if not checkpoints:
+        raise UserError("checkpoints is empty; expected at least one")
     members: list[Member] = []
-    for path in paths:
-        checkpoint = checkpoints.load(path)
-        model = checkpoints.open_model(path, checkpoint, devices, batch_size)
+    for path in map(Path, checkpoints):
+        checkpoint = load(path)
+        model = open_model(path, checkpoint, devices, batch_size)
         members.append(Member(path, model, dataclasses.replace(checkpoint, model={}, optimiser={})))
         first = members[0]
-        difference = checkpoints.class_difference(checkpoint.classes, first.checkpoint.classes)
+        difference = class_difference(checkpoint.classes, first.checkpoint.classes)
         if difference:
             raise CheckpointError(
                 f"{path}: classes differ from those of {first.path}: {difference}"

@@ -1,55 +1,62 @@
-"""Predicts image files with checkpoints alone."""
+"""Predicts images with checkpoints alone."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pyalexnet import device as devices
-from pyalexnet.data import load_image
-from pyalexnet.errors import CheckpointError, UserError
+from pyalexnet.data.sources.folder import ENDINGS
+from pyalexnet.errors import CheckpointError, DataError
+from pyalexnet.evaluation import pixels
+from pyalexnet.evaluation import views as positions
 from pyalexnet.evaluation.members import Member, load_members
 from pyalexnet.evaluation.tally import most_probable
-from pyalexnet.evaluation.views import STRIDE, Crops, average, views
+from pyalexnet.evaluation.views import STRIDE, Crops, average
+from pyalexnet.nn.layers.loss import TOP
 
 _BATCH_SIZE = 32
 _WNID = re.compile(r"n\d{8} ")
 
 
 class Prediction(NamedTuple):
-    """The most probable classes of an image: at most five, the most probable first."""
+    """The most probable classes of an image, the most probable first."""
 
-    path: Path
+    path: Path | None  #: None for an image that is not a file
     classes: list[tuple[str, float]]  #: names and probabilities
-    truth: str | None  #: the class whose name or WNID is the name of the image's folder
+    truth: str | None  #: the class whose name or WNID is the name of the file's folder
 
 
 def predict(
-    paths: Sequence[Path],
-    images: Sequence[Path],
+    checkpoints: str | Path | Sequence[str | Path],
+    images: pixels.Images,
     *,
-    kind: str = "centre",
-    stride: int = STRIDE,
+    topk: int = TOP,
+    views: str = "centre",
+    dense_stride: int = STRIDE,
     device: str = "auto",
     threads: int | None = None,
 ) -> Iterator[Prediction]:
-    """Predicts image files with the nets, mean images and class names of checkpoints.
+    """Predicts images with the nets, mean images and class names of checkpoints.
 
     Images are resized and cropped as in validation, and converted to grey for a net of one channel.
 
     Parameters
     ----------
-    paths : sequence of Path
+    checkpoints : path, or sequence of them
         Checkpoints, whose probabilities are averaged.
-    images : sequence of Path
-    kind, stride
-        As in `views.views`; views are mirrored for nets that were trained on mirrored images.
+    images : path, image of Pillow's, uint8 array, or sequence of these
+        As `Classifier` takes them.
+    topk : int
+        Classes of a prediction at most.
+    views, dense_stride
+        As `kind` and `stride` of `views.views`; views are mirrored for nets that were trained on
+        mirrored images.
     device, threads
         As in `device.open`.
 
@@ -58,31 +65,58 @@ def predict(
     UserError
         A checkpoint, an image or the device cannot be used.
     """
-    if not paths:
-        raise UserError("checkpoints is empty; expected at least one")
-    batch_size = max(1, min(len(images), _BATCH_SIZE))
-    members = load_members(paths, devices.open(device, threads), batch_size)
-    crops = [_views(member, kind, stride) for member in members]
+    found = pixels.listed(images)
+    batch_size = max(1, min(len(found), _BATCH_SIZE))
+    members = load_members(checkpoints, devices.open(device, threads), batch_size)
+    crops = [_views(member, views, dense_stride) for member in members]
     classes = members[0].checkpoint.classes
     # Classes of prepared ImageNet are "n01440764 tench, Tinca tinca"; users' folders, n01440764.
     by_folder = {name[:9]: name for name in classes if _WNID.match(name)}
     by_folder |= {name: name for name in classes}
-    files = iter(images)
-    while names := list(islice(files, batch_size)):
+    for start in range(0, len(found), batch_size):
+        part = found[start : start + batch_size]
         probabilities = np.mean(
             [
-                average(member.model, _read(names, member), own)
+                average(member.model, pixels.read(part, member.checkpoint.image_shape), own)
                 for member, own in zip(members, crops, strict=True)
             ],
             axis=0,
         )
-        best = most_probable(probabilities)
-        for name, row, top in zip(names, probabilities, best.tolist(), strict=True):
+        best = most_probable(probabilities, topk)
+        for image, row, top in zip(part, probabilities, best.tolist(), strict=True):
+            path = Path(image) if isinstance(image, str | Path) else None
             yield Prediction(
-                name,
+                path,
                 [(classes[i], float(row[i])) for i in top],
-                by_folder.get(name.absolute().parent.name),
+                None if path is None else by_folder.get(path.absolute().parent.name),
             )
+
+
+def image_files(paths: Sequence[str | Path]) -> list[Path]:
+    """The files among `paths`, and for a folder all images in it, in any depth, in order of names.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or no image in a folder.
+    """
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            if not path.exists():
+                raise DataError(f"{path}: no such file; expected an image or a folder of images")
+            files.append(path)
+            continue
+        found = sorted(
+            Path(folder, name)
+            for folder, _, names in os.walk(path)
+            for name in names
+            if name.lower().endswith(ENDINGS) and not name.startswith(".")
+        )
+        if not found:
+            raise DataError(f"{path}: no image in this folder; expected *{', *'.join(ENDINGS)}")
+        files += found
+    return files
 
 
 def _views(member: Member, kind: str, stride: int) -> Crops:
@@ -94,9 +128,4 @@ def _views(member: Member, kind: str, stride: int) -> Crops:
         )
     mirror = bool(member.checkpoint.options.get("mirror", True))
     size = member.model.net.input[1:]
-    return views(kind, (rows, columns), size, mirror=mirror, stride=stride)
-
-
-def _read(names: Sequence[Path], member: Member) -> NDArray[np.uint8]:
-    rows, _, channels = member.checkpoint.image_shape
-    return np.stack([load_image(name, rows, channels=channels) for name in names])
+    return positions.views(kind, (rows, columns), size, mirror=mirror, stride=stride)

@@ -89,14 +89,14 @@ class Tally:
         return rows
 
 
-def most_probable(probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
-    """The labels (B, at most 5) of the most probable of (B, classes), most probable first.
+def most_probable(probabilities: NDArray[np.floating], count: int = TOP) -> NDArray[np.int64]:
+    """The labels (B, at most `count`) of the most probable of (B, classes), most probable first.
 
     Ties go to the smaller label; NaNs come last.
     """
     left = np.where(np.isnan(probabilities), -1.0, probabilities)
     best = []
-    for _ in range(min(TOP, left.shape[1])):  # faster than sorting 1000 classes
+    for _ in range(min(count, left.shape[1])):  # faster than sorting 1000 classes
         best.append(left.argmax(axis=1))  # the first of equal values
         left[np.arange(len(left)), best[-1]] = -np.inf
     return np.stack(best, axis=1)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyalexnet.evaluation.tally import ClassErrors, most_probable
-from pyalexnet.nn.layers.loss import TOP
+from pyalexnet.nn.layers.loss import TOP, has_top5
 from pyalexnet.text import shortened
 
 _NAME = 32  # characters of a class's name in the table
@@ -97,18 +97,20 @@ class Submission:
 
 
 def class_table(rows: Sequence[ClassErrors], classes: Sequence[str]) -> str:
-    """A table of the classes' errors, sorted by top-1 error, worst first, then by label."""
+    """A table of the classes' errors, sorted by top-1 error, worst first, then by label.
+
+    Top-5 errors are left out where they say nothing.
+    """
     names = [shortened(name, _NAME) for name in classes]
     width = max(len("class"), *map(len, names))
-    line = f"{{:>5}}  {{:{width}}}  {{:>7}}  {{:>11}}  {{:>11}}  {{}}".format
-    lines = [
-        line("label", "class", "images", "top-1 error", "top-5 error", "most often mistaken for")
-    ]
+    shown = ["top-1 error", "top-5 error"][: 1 + has_top5(len(classes))]
+    line = f"{{:>5}}  {{:{width}}}  {{:>7}}  {'{:>11}  ' * len(shown)}{{}}".format
+    lines = [line("label", "class", "images", *shown, "most often mistaken for")]
     # Classes without images have no error and come last.
     for row in sorted(rows, key=lambda row: (not row.images, -row.top1_error if row.images else 0)):
         errors = [
             f"{100 * e:.2f} %" if row.images else "–" for e in (row.top1_error, row.top5_error)
-        ]
+        ][: len(shown)]
         other = row.mistaken_for
         taken = "" if other is None else f"{names[other]} ({row.mistaken:,})"
         lines.append(line(row.label, names[row.label], f"{row.images:,}", *errors, taken))

@@ -3,46 +3,72 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from pyalexnet.device import Shape
 from pyalexnet.nn.device_net import DeviceNet
 
 
-def layer_table(parts: Sequence[DeviceNet], optimiser_bytes: Callable[[DeviceNet], int]) -> str:
-    """The layers on each device: shapes, parameters, cost and memory.
+def layer_values(
+    parts: Sequence[DeviceNet], optimiser_bytes: Callable[[DeviceNet], int]
+) -> list[dict[str, Any]]:
+    """For each device, its net, device, layers and bytes, as JSON values.
 
-    MFLOP are those of the forward pass of one image, a multiplication and an addition being two. MB
-    are the activations that a layer keeps for the backward pass of a full batch.
+    `flops` are those of the forward pass of one image, a multiplication and an addition being two.
+    `activation_bytes` are those that a layer keeps for the backward pass of a full batch.
     """
-    rows: list[str] = []
-    line = "{:<12}{:>14}{:>14}{:>12}{:>10}".format
+    values = []
     for part in parts:
         net, shapes, kept = part.net, part.net.shapes(), part.activation_bytes()
-        if len(parts) > 1:
-            rows += ["", f"{net.name}, on {part.device.name}"]
-        rows.append(line("layer", "output", "parameters", "MFLOP", "MB"))
         at_input = math.prod(shapes[0]) * part.images * 4
-        rows.append(line("input", _by(shapes[0]), "", "", f"{at_input / 1e6:,.1f}"))
-        counts, macs = [], []
+        layers = [_layer("input", shapes[0], 0, 0, at_input)]
         for i, (name, parameters) in enumerate(net.layer_parameters()):
-            counts.append(sum(parameter.size for parameter in parameters.values()))
-            macs.append(net.layers[i].macs(*net.input_shapes(i)))
-            rows.append(line(name, _by(shapes[i + 1]), *_counts(counts[-1], macs[-1], kept[i])))
-        rows.append(line("total", "", *_counts(sum(counts), sum(macs), at_input + sum(kept))))
+            count = sum(parameter.size for parameter in parameters.values())
+            macs = net.layers[i].macs(*net.input_shapes(i))
+            layers.append(_layer(name, shapes[i + 1], count, 2 * macs, kept[i]))
+        sums = {key: sum(layer[key] for layer in layers) for key in _SUMMED}
         optimiser = optimiser_bytes(part)
+        values.append(
+            {"net": net.name, "device": part.device.name, "layers": layers}
+            | sums
+            | {"weight_bytes": part.parameter_bytes(), "optimiser_bytes": optimiser}
+        )
+    return values
+
+
+_SUMMED = ("parameters", "flops", "activation_bytes")
+
+
+def _layer(name: str, output: Shape, *numbers: int) -> dict[str, Any]:
+    return {"name": name, "output": list(output)} | dict(zip(_SUMMED, numbers, strict=True))
+
+
+def layer_table(parts: Sequence[DeviceNet], optimiser_bytes: Callable[[DeviceNet], int]) -> str:
+    """`layer_values` as a table, in MFLOP and MB."""
+    rows: list[str] = []
+    line = "{:<12}{:>14}{:>14}{:>12}{:>10}".format
+    for part in layer_values(parts, optimiser_bytes):
+        if len(parts) > 1:
+            rows += ["", f"{part['net']}, on {part['device']}"]
+        rows.append(line("layer", "output", "parameters", "MFLOP", "MB"))
+        for layer in part["layers"]:
+            rows.append(line(layer["name"], _by(layer["output"]), *_counts(layer)))
+        rows.append(line("total", "", *_counts(part)))
+        optimiser = part["optimiser_bytes"]
         owners = "weights, gradients and momenta" if optimiser else "weights and gradients"
-        rows.append(f"{owners}: {(part.parameter_bytes() + optimiser) / 1e6:,.1f} MB")
+        rows.append(f"{owners}: {(part['weight_bytes'] + optimiser) / 1e6:,.1f} MB")
     return "\n".join(row.rstrip() for row in rows)
 
 
-def _by(shape: Shape) -> str:
+def _by(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
-def _counts(parameters: int, macs: int, kept: int) -> tuple[str, str, str]:
+def _counts(values: Mapping[str, Any]) -> tuple[str, str, str]:
+    parameters, flops, kept = (values[key] for key in _SUMMED)
     return (
         f"{parameters:,}" if parameters else "",
-        f"{2 * macs / 1e6:,.1f}" if macs else "",
+        f"{flops / 1e6:,.1f}" if flops else "",
         f"{kept / 1e6:,.1f}",
     )

@@ -334,16 +334,14 @@ class MpiProcess(Communicator):
         self._world.Allreduce(self._mpi.IN_PLACE, values, op=self._mpi.MIN)
 
     def local_devices(self, names: str) -> str:
-        if names == "auto":
-            names = devices.default_name()
-        own = shifted(names, self.local_rank)
+        own = shifted(devices.own_names(names), self.local_rank)
         for name in own.split(","):
             kind, _, index = name.partition(":")
             problem = devices.cuda_problem(int(index)) if kind == "cuda" and index.isdigit() else ""
             if problem:
                 raise DeviceError(
                     f"device {name}: {problem}. Each of the {self.local_size} replicas on this "
-                    "machine needs its own GPUs; start fewer, or take --devices host"
+                    "machine needs its own GPUs; start fewer, or take --device cpu"
                 )
         return own
 

@@ -32,10 +32,11 @@ class MetricsFile:
     ----------
     records : list of dict
         The lines so far. Keys: epoch, step; train_loss, train_top1_error, train_top5_error,
-        val_loss, val_top1_error, val_top5_error (errors 0..1; those of training are measured while
-        training, with dropout); lr, bias_lr; images_per_second; seconds (of training), data_seconds
-        and data_share (the part of it spent waiting for images, in seconds and 0..1); skipped
-        (unreadable images).
+        val_loss, val_top1_error, val_top5_error (errors 0..1, top-5 only of more than five classes;
+        those of training are measured while training, with dropout); lr, bias_lr;
+        images_per_second; seconds (of training), data_seconds and data_share (the part of it spent
+        waiting for images, in seconds and 0..1); skipped (unreadable images). The first line of a
+        process has date (ISO 8601), host and version, too.
 
     Raises
     ------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pyalexnet import data
 from pyalexnet.data.augmentation import COLOUR_VARIANTS
 from pyalexnet.errors import UserError
 from pyalexnet.nn import schedules
+from pyalexnet.text import nearest
 
 SMALL = "small"  # the net that takes the images' size
 _SMALL_STORED = 64  # rows and columns of its images where they are resized
@@ -28,7 +31,7 @@ class Options:
         As `data.open_dataset` takes it.
     image_size : int, optional
         Rows and columns to which a folder's images are resized.
-    devices : str
+    device : str
         As `device.open` takes it; two of a kind, as in "cuda:0,cuda:1", for a tower each.
     batch_size, epochs : int
     lr, bias_lr, momentum, weight_decay : float
@@ -58,14 +61,14 @@ class Options:
         core. 0: the trainer reads them itself when it needs them.
     threads : int, optional
         Threads of the host's kernels.
-    progress, weight_stats : bool
-        What to show: progress within an epoch; mean |w| and |Δw| after each.
+    quiet, verbose, weight_stats : bool
+        What to show: errors only; also the options as decided; mean |w| and |Δw| after each epoch.
     """
 
     net: str | None = None
     data: str = "shapes"
     image_size: int | None = None
-    devices: str = "auto"
+    device: str = "auto"
     batch_size: int = 128
     epochs: int | None = None
     lr: float | None = None
@@ -84,8 +87,25 @@ class Options:
     skip_bad_images: bool = False
     workers: int | None = None
     threads: int | None = None
-    progress: bool = True
-    weight_stats: bool = True
+    quiet: bool = False
+    verbose: bool = False
+    weight_stats: bool = False
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Options:
+        """The options with these values; None is as if it were not given.
+
+        Raises
+        ------
+        UserError
+            There is no such option; the message names the nearest.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for name in given:
+            if name not in names:
+                expected = nearest(name, names) or f"one of {', '.join(names)}"
+                raise UserError(f"option {name} is unknown; expected {expected}")
+        return cls(**{name: value for name, value in given.items() if value is not None})
 
     def check(self) -> None:
         """Raises UserError naming an option that is out of range."""

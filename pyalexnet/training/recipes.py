@@ -2,11 +2,13 @@
 
 A recipe is a table of a TOML file. Its keys are pyalexnet-train's options without the leading
 dashes, such as ``bias-lr``. Paths are relative to the working directory, as on the command line.
+The run.toml of a run's folder is such a file.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import typing
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 from pyalexnet.errors import UserError
 from pyalexnet.nn import zoo
+from pyalexnet.text import nearest
 from pyalexnet.training.options import Options
 
 if sys.version_info >= (3, 11):
@@ -66,6 +69,22 @@ def load(spec: str) -> dict[str, Any]:
     return _options(f"{path}, recipe {name}", tables[name])
 
 
+def text(options: dict[str, Any]) -> str:
+    """The recipe "run" with these options, by the names of `Options`' fields, as TOML."""
+    lines = [
+        f"{name.replace('_', '-')} = {_toml(value)}"
+        for name, value in options.items()
+        if value is not None
+    ]
+    return "\n".join(["[run]", *lines]) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
 def names() -> list[str]:
     """Names of the built-in recipes."""
     return list(_tables(FILE))
@@ -94,7 +113,9 @@ def _options(where: str, table: dict[str, Any]) -> dict[str, Any]:
     options = {}
     for key, value in table.items():
         if key not in known:
-            raise RecipeError(f"{where}: unknown key {key}; expected some of {', '.join(known)}")
+            meant = nearest(key.replace("_", "-"), known)
+            expected = meant or f"some of {', '.join(known)}"
+            raise RecipeError(f"{where}: unknown key {key}; expected {expected}")
         options[known[key]] = _value(where, key, value, kinds[known[key]])
     try:
         Options(**options).check()

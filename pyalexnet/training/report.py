@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import datetime
+import math
+import platform
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pyalexnet.data import Dataset, WorkerDied, find_source
 from pyalexnet.errors import DataError, UserError
 from pyalexnet.model import Metrics, Totals
+from pyalexnet.nn.layers.loss import has_top5
+from pyalexnet.text import printable, version
+from pyalexnet.training import recipes
 from pyalexnet.training.checkpoint import Progress
 from pyalexnet.training.curve import Subject
 from pyalexnet.training.display import Display
 from pyalexnet.training.metrics import MetricsFile
 from pyalexnet.training.plan import Plan
-from pyalexnet.training.run_folder import BEST, LAST
+from pyalexnet.training.run_folder import BEST, LAST, RECIPE, write_recipe
 from pyalexnet.training.state import TrainingState
+
+#: Options that change nothing in what a run computes.
+_NOT_OF_A_RUN = {"output", "quiet", "verbose", "weight_stats"}
 
 
 class Diverged(UserError):
@@ -41,6 +49,7 @@ class Report:
         self.display = display
         self._folder, self._plan, self._dataset = folder, plan, dataset
         self._metrics: MetricsFile | None = None
+        self._recorded = False
 
     def open_metrics(self, progress: Progress) -> None:
         """Opens metrics.jsonl, without epochs that `progress` has not seen; by the first process.
@@ -67,30 +76,58 @@ class Report:
         if self._metrics is not None:
             self._metrics.draw()
 
-    def head(self, progress: Progress, device: str, processes: int) -> None:
-        """Prints what is trained, on what and where."""
-        train, val = self._dataset.train, self._dataset.val
-        net = self._plan.net
-        self.display.line(
-            f"data    {self._dataset.name}: {len(train):,} + {len(val):,} images of "
-            f"{'×'.join(map(str, train.shape))}, {len(self._dataset.classes)} classes"
+    def write_recipe(self, device: str) -> None:
+        """Writes run.toml, the options as decided; errors as `open_metrics`."""
+        write_recipe(self._folder, self._recipe(device))
+
+    def _recipe(self, device: str) -> str:
+        given = self._plan.options
+        source, _ = find_source(given["data"])
+        decided = {
+            name: value if name == "net" else getattr(self._plan, name, value)
+            for name, value in given.items()
+            if name not in _NOT_OF_A_RUN
+        }
+        decided["image_size"] = self._dataset.train.shape[0] if source.resizes else None
+        decided["device"] = device
+        return (
+            f"# The options of a run, as decided by pyalexnet {version()}. To repeat it, in\n"
+            f"# {printable(str(Path.cwd()))}:\n"
+            f"# {shlex.join(['pyalexnet-train', '--recipe', f'{self._folder / RECIPE}'])} "
+            "--output DIR\n" + recipes.text(decided)
         )
+
+    def head(self, progress: Progress, device: str, processes: int, verbose: str = "") -> None:
+        """Prints what is trained, on what, how and where; and the options that `verbose` names."""
+        train, val = self._dataset.train, self._dataset.val
+        plan, net, classes = self._plan, self._plan.net, len(self._dataset.classes)
         parameters = sum(parameter.size for parameter in net.parameters().values())
-        self.display.line(f"net     {net.name}: {parameters:,} parameters")
         replicas = f"{processes} replicas, the first on " if processes > 1 else ""
-        self.display.line(f"device  {replicas}{device}")
-        self.display.line(f"output  {self._folder}")
-        if progress.step:
+        lines = {
+            "data": f"{self._dataset.name}: {len(train):,} training and {len(val):,} validation "
+            f"images of {'×'.join(map(str, train.shape))}, {classes} classes",
+            "net": f"{net.name}: {parameters:,} parameters",
+            "device": replicas + device,
+            "train": f"{plan.epochs} epochs, batch {plan.batch_size}, learning rate {plan.lr:g} "
+            f"({plan.schedule}), momentum {plan.momentum:g}, weight decay {plan.weight_decay:g}",
+            "chance": f"error {100 * (1 - 1 / classes):.1f} %, loss {math.log(classes):.4f}",
+            "output": str(self._folder),
+        }
+        for name, words in lines.items():
+            self.display.line(f"{name:<8}{words}")
+        if verbose:
+            self.display.line(self._recipe(verbose).rstrip())
+        if progress.step and progress.epoch < plan.epochs:
             self.display.line(
-                f"resumed after step {progress.step:,}, epoch {progress.epoch} of "
-                f"{self._plan.epochs}"
+                f"resumed after step {progress.step:,}, epoch {progress.epoch} of {plan.epochs}"
             )
 
     def begin_epoch(self, progress: Progress) -> None:
         """An epoch begins, or is resumed."""
         images = len(self._dataset.train)
         done = min(progress.position * self._plan.batch_size, images)
-        self.display.begin(progress.epoch + 1, self._plan.epochs, images, done)
+        batch = self._plan.batch_size
+        self.display.begin(progress.epoch + 1, self._plan.epochs, images, done, batch)
 
     def running(self, progress: Progress, totals: Totals) -> None:
         """Shows the epoch's loss so far."""
@@ -100,11 +137,16 @@ class Report:
     def record(
         self, state: TrainingState, validation: Metrics, training: Metrics
     ) -> dict[str, Any]:
-        """The record of an epoch, for `end_epoch` and `add_epoch`."""
+        """The record of an epoch, for `end_epoch` and `add_epoch`.
+
+        The first one of a process says when and where it was written, and by which version.
+        """
         progress, optimiser = state.progress, state.optimiser
         record: dict[str, Any] = {"epoch": progress.epoch + 1, "step": progress.step}
+        names = ["loss", "top1_error"]
+        if has_top5(len(self._dataset.classes)):
+            names.append("top5_error")
         for part, metrics in (("train", training), ("val", validation)):
-            names = ("loss", "top1_error", "top5_error")
             record |= {f"{part}_{name}": getattr(metrics, name) for name in names}
         record |= {
             "lr": optimiser.lr * optimiser.factor,
@@ -115,6 +157,11 @@ class Report:
             "data_share": progress.data_seconds / progress.seconds,
             "skipped": self._dataset.train.skipped + self._dataset.val.skipped,
         }
+        if not self._recorded:
+            now = datetime.datetime.now(datetime.timezone.utc).astimezone()
+            record |= {"date": now.isoformat(timespec="seconds")}
+            record |= {"host": platform.node(), "version": version()}
+        self._recorded = True
         return record
 
     def end_epoch(self, record: dict[str, Any]) -> None:
@@ -133,8 +180,17 @@ class Report:
         """Prints the result of the whole run."""
         assert progress.best is not None
         self.display.line(
-            f"done: lowest validation top-1 error {100 * progress.best:.2f} % after epoch "
+            f"done: lowest validation error {100 * progress.best:.2f} %, after epoch "
             f"{progress.best_epoch}, kept in {self._folder / BEST}"
+        )
+
+    def nothing_left(self, progress: Progress) -> None:
+        """Prints that a resumed run had been trained to its end, and how to go on."""
+        epochs = self._plan.epochs
+        more = self._command("--epochs", str(epochs + max(1, epochs // 2)))
+        best = "" if progress.best is None else f", lowest error {100 * progress.best:.2f} %"
+        self.display.line(
+            f"nothing left: {progress.epoch} of {epochs} epochs are done{best}; go on with: {more}"
         )
 
     def diverged(self, progress: Progress) -> Diverged:
@@ -161,5 +217,4 @@ class Report:
         return DataError(advice)
 
     def _command(self, *more: str) -> str:
-        parts: Sequence[str] = ["pyalexnet-train", "--resume", "--output", str(self._folder), *more]
-        return shlex.join(parts)
+        return shlex.join(["pyalexnet-train", "--resume", str(self._folder), *more])

@@ -11,6 +11,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from pyalexnet.training.interruption import Interruption
 from pyalexnet.training.options import Options
 from pyalexnet.training.plan import Plan, build_net, decide
 from pyalexnet.training.report import Report
-from pyalexnet.training.run_folder import BEST, LAST, begin, clear
+from pyalexnet.training.run_folder import BEST, LAST, Start, begin, clear, written
 from pyalexnet.training.state import TrainingState, is_finite
 from pyalexnet.training.validation import validate
 
@@ -60,17 +61,23 @@ class Outcome:
 
 def summary(**given: Any) -> str:
     """The net that `train` would train, as `Model.summary` shows it; errors as `train`'s."""
-    options = Options(**{name: value for name, value in given.items() if value is not None})
+    model, optimiser = build(**given)
+    return model.summary(optimiser)
+
+
+def build(**given: Any) -> tuple[Model, SGD]:
+    """The model that `train` would train, with its optimiser; errors as `train`'s."""
+    options = Options.of(given)
     options.check()
-    found = devices.open(options.devices, options.threads)
+    found = devices.open(options.device, options.threads)
     dataset = data.open_dataset(options.data, size=options.stored_size())
     model = Model(build_net(options, dataset), found, options.batch_size)
-    return model.summary(SGD(model))
+    return model, SGD(model)
 
 
 def train(
     *,
-    resume: bool = False,
+    resume: bool | str | Path = False,
     overwrite: bool = False,
     on_step: Callable[[int], None] | None = None,
     **given: Any,
@@ -79,9 +86,11 @@ def train(
 
     Parameters
     ----------
-    resume : bool
+    resume : bool, str or Path
         Go on from the last checkpoint in the output folder, with the options that it recorded;
-        those `given` replace them.
+        those `given` replace them. "auto": begin a run where there is no such checkpoint. A path:
+        go on from this checkpoint, or from the last one in this folder; the output folder is the
+        checkpoint's unless another is given.
     overwrite : bool
         Remove what a previous run left in the output folder.
     on_step : callable, optional
@@ -96,15 +105,15 @@ def train(
         been saved stays.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    folder = Options(**given).folder()
     with join() as job:
         # The folder is the first process's, which may be the only one to have it.
-        options, checkpoint = job.on_rank_0(lambda: begin(folder, given, resume, overwrite))
-        setup = partial(_set_up, options, folder, checkpoint, set(given), job)
-        trainer = Trainer(job.raise_everywhere(setup), job)
-        if overwrite:
-            job.on_rank_0(lambda: clear(folder))
-        with Interruption() as interruption:
+        start = job.on_rank_0(lambda: begin(given, resume, overwrite))
+        trainer = Trainer(job.raise_everywhere(partial(_set_up, start, set(given), job)), job)
+        with ExitStack() as stack:
+            job.on_rank_0(lambda: stack.enter_context(written(start.folder)))
+            if overwrite:
+                job.on_rank_0(lambda: clear(start.folder))
+            interruption = stack.enter_context(Interruption())
             return trainer.run(interruption, on_step or (lambda step: None))
 
 
@@ -112,7 +121,7 @@ class Setup(NamedTuple):
     """What a process has opened for a run, before it talks to the others."""
 
     plan: Plan
-    folder: Path  #: for what the run writes; exists
+    folder: Path  #: for what the run writes
     dataset: data.Dataset
     devices: list[Device]
     state: TrainingState
@@ -120,26 +129,20 @@ class Setup(NamedTuple):
     checkpoint: Checkpoint | None  #: to go on from
 
 
-def _set_up(
-    options: Options,
-    folder: Path,
-    checkpoint: Checkpoint | None,
-    given: set[str],
-    job: Communicator,
-) -> Setup:
+def _set_up(start: Start, given: set[str], job: Communicator) -> Setup:
     """Opens devices and data, decides the plan, and builds the model."""
+    folder, options, path, checkpoint = start
     if options.batch_size < job.size:
         raise UserError(
             f"batch-size is {options.batch_size}; expected at least an image for each of the "
             f"{job.size} replicas"
         )
-    found = devices.open(job.local_devices(options.devices), options.threads or job.cores)
+    found = devices.open(job.local_devices(options.device), options.threads or job.cores)
     dataset = data.open_dataset(
         options.data, size=options.stored_size(), skip_bad=options.skip_bad_images
     )
     saved = None if checkpoint is None or given & {"net", "dropout"} else checkpoint.net
     plan = decide(options, dataset, saved, job.cores)
-    path = folder / LAST
     if checkpoint is not None:
         check_net(path, checkpoint.net, plan.net)
         _check_same_data(path, checkpoint, dataset, options.data)
@@ -149,7 +152,7 @@ def _set_up(
         state.restore(checkpoint, path)
         if job.rank == 0:  # the processes' totals are added up later
             model.set_totals(state.progress.totals)
-    report = Report(folder, plan, dataset, Display(options.progress, silent=job.rank > 0))
+    report = Report(folder, plan, dataset, Display(options.quiet or job.rank > 0))
     return Setup(plan, folder, dataset, found, state, report, checkpoint)
 
 
@@ -214,8 +217,13 @@ class Trainer:
     def run(self, interruption: Interruption, on_step: Callable[[int], None]) -> Outcome:
         """Trains until all epochs are done or a signal stops the run."""
         job, progress, report = self.job, self.progress, self.report
+        # Of several processes, each has another device.
+        device = self.model.device_name if job.size == 1 else self.plan.options["device"]
+        job.on_rank_0(lambda: report.write_recipe(device))
         job.on_rank_0(lambda: report.open_metrics(progress))
-        report.head(progress, self.model.device_name, job.size)
+        verbose = device if self.plan.options["verbose"] else ""
+        report.head(progress, self.model.device_words, job.size, verbose)
+        already = progress.epoch >= self.plan.epochs
         training = self._loader(self.dataset.train, self.plan.seed)
         validation = self._loader(self.dataset.val, None)
         try:
@@ -234,7 +242,9 @@ class Trainer:
             report.display.end()
         job.on_rank_0(report.draw_curve)
         finished = progress.epoch >= self.plan.epochs
-        if finished:
+        if already:
+            report.nothing_left(progress)
+        elif finished:
             report.done(progress)
         else:
             self._check_same_weights()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import signal
@@ -9,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from helpers import target, tiny
 from helpers.data_files import write_mnist
 from pyalexnet.__main__ import COMMANDS
 from pyalexnet.__main__ import main as any_command
+from pyalexnet.commands import common
 from pyalexnet.commands import evaluate as evaluate_command
 from pyalexnet.commands import predict as predict_command
 from pyalexnet.commands import prepare as prepare_command
@@ -39,7 +43,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 def arguments(folder: Path, *more: str) -> list[str]:
     """`tiny.options` as arguments."""
     given = tiny.options(folder)
-    del given["weight_stats"]
     words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     return [*words, f"--output={folder / 'run'}", *more]
 
@@ -51,22 +54,124 @@ def test_train_takes_every_option(tmp_path: Path, trained: Outcome, capsys: Capt
         "--shared-crop=1",
         "--colour-noise=0",
         "--colour-variant=paper",
-        "--no-progress",
-        "--no-weight-stats",
+        "--verbose",
+        "--weight-stats",
         "--skip-bad-images",
         "--overwrite",
     ]
     assert train_command.main(arguments(tmp_path, *spelled_out, "--epochs=2")) == 0
     out, err = capsys.readouterr()
-    assert (err, "epoch 2/2  training loss" in out) == ("", True)
+    assert (err, "epoch 2/2  error" in out) == ("", True)
     assert tiny.records(tmp_path / "run") == tiny.records(trained.folder)
 
 
 def test_summary(tmp_path: Path, capsys: Captured) -> None:
-    assert train_command.main(arguments(tmp_path, "--summary", f"--devices={target.PAIR}")) == 0
+    assert train_command.main(arguments(tmp_path, "--summary", f"--device={target.PAIR}")) == 0
     out, _ = capsys.readouterr()
     assert f"tiny, tower 1, on {target.NAMES[-1]}" in out and not (tmp_path / "run").exists()
     assert train_command.main(arguments(tmp_path, "--summary", "--data=folder:/nowhere")) == 2
+
+
+def test_json_is_one_value_and_nothing_else(
+    tmp_path: Path, trained: Outcome, capsys: Captured
+) -> None:
+    def printed(command: Callable[[list[str]], int], *words: str) -> Any:
+        assert command([*words, "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert err == ""
+        return json.loads(out)
+
+    summary = printed(train_command.main, *arguments(tmp_path, "--summary"))
+    [part] = summary["parts"]
+    assert [layer["name"] for layer in part["layers"]] == ["input", *tiny.NET.names]
+    assert part["parameters"] == sum(p.size for p in tiny.NET.parameters().values())
+    assert part["optimiser_bytes"] * 2 == part["weight_bytes"] > 0
+    last = tiny.records(trained.folder)[-1]
+    path = trained.folder / "last.safetensors"
+    found = printed(evaluate_command.main, str(path), "--per-class", "--verbose")
+    assert (found["top1_error"], found["images"]) == (last["val_top1_error"], tiny.VAL)
+    assert "top5_error" not in found  # of three classes
+    assert [row["class"] for row in found["classes"]] == list(tiny.CLASSES)
+    assert found["checkpoints"][0]["path"] == str(path)
+    for words in (["--output", str(trained.folder)], ["--resume", str(path)]):
+        [tested, *_] = printed(train_command.main, "--test-only", *words)
+        assert (tested["checkpoint"], tested["top1_error"]) == (str(path), last["val_top1_error"])
+    build = printed(lambda words: any_command(["info", *words]))
+    assert build["default_device"] == target.NAME and build["host"]["problem"] is None
+    assert train_command.main(["--json"]) == 2
+
+
+@pytest.mark.host_only("computes nothing")
+def test_json_has_no_nan(capsys: Captured) -> None:
+    common.print_json({"loss": math.nan, "all": [1.5, (math.inf,)]})
+    assert json.loads(capsys.readouterr().out) == {"loss": None, "all": [1.5, [None]]}
+
+
+def test_eval_names_the_data_that_has_gone(tmp_path: Path, capsys: Captured) -> None:
+    outcome = tiny.run(tmp_path, epochs=1, quiet=True)
+    (tmp_path / "data").rename(tmp_path / "moved")
+    checkpoint = str(outcome.folder / "best.safetensors")
+    assert evaluate_command.main([checkpoint]) == 2
+    assert capsys.readouterr().err.endswith(
+        f"{checkpoint} was trained on folder:{tmp_path / 'data'}: give --data, as in --data "
+        "folder:DIR\n"
+    )
+    assert evaluate_command.main([checkpoint, f"--data=folder:{tmp_path / 'moved'}"]) == 0
+    assert evaluate_command.main([checkpoint, "--data=folder:/nowhere"]) == 2
+    assert "was trained on" not in capsys.readouterr().err
+
+
+def writing_to(file: Any, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command whose standard output is `file`, and buffered as for users."""
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "pyalexnet", *words]
+    return subprocess.run(
+        command, cwd=folder, env=environ, stdout=file, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.host_only("is about processes")
+@pytest.mark.parametrize("words", [["info"], ["train", "--help"], ["train", "--summary"]])
+def test_a_reader_that_has_gone_ends_a_command_silently(words: list[str], tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = writing_to(writing, tmp_path, *words)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.host_only("is about processes")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = writing_to(full, tmp_path, "train", "--summary")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "pyalexnet-train: error: standard output cannot be written: No space left on device\n"
+    )
+
+
+@pytest.mark.host_only("computes nothing")
+def test_other_errors_of_the_system_are_bugs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (FileNotFoundError(2, "no", "file"), BrokenPipeError(32, "a worker's")):
+
+        def buggy(error: OSError = error, **options: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("pyalexnet.training.trainer.train", buggy)
+        with pytest.raises(type(error)):
+            train_command.main([])
+
+
+@pytest.mark.host_only("computes nothing")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_two_screens(name: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        any_command([name, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 64 and max(map(len, lines)) <= 80
+    assert lines[2].strip().startswith(lines[0].split()[1])  # the examples come first
+    assert lines[3].strip().startswith(lines[0].split()[1]) and not lines[4]
 
 
 def test_summary_of_a_recipe(tmp_path: Path, capsys: Captured) -> None:
@@ -78,7 +183,7 @@ def test_summary_of_a_recipe(tmp_path: Path, capsys: Captured) -> None:
 
 
 def test_no_mirror(tmp_path: Path, trained: Outcome) -> None:
-    words = arguments(tmp_path, "--epochs=2", "--no-mirror", "--no-progress")
+    words = arguments(tmp_path, "--epochs=2", "--no-mirror", "--quiet")
     assert train_command.main(words) == 0
     assert tiny.records(tmp_path / "run") != tiny.records(trained.folder)
 
@@ -98,9 +203,9 @@ def test_train_interrupted_and_resumed_by_the_printed_command(
         patch.setattr(Model, "forward_backward", interrupting)
         assert train_command.main(arguments(folder, "--epochs=2")) == 130
     out = capsys.readouterr().out
-    command = re.search(r"^resume with: pyalexnet-train --resume --output '(.*)'$", out, re.M)
+    command = re.search(r"^resume with: pyalexnet-train --resume '(.*)'$", out, re.M)
     assert command, out
-    assert train_command.main(["--resume", "--output", command[1]]) == 0
+    assert train_command.main(["--resume", command[1]]) == 0
     assert tiny.records(folder / "run") == tiny.records(trained.folder)
 
 
@@ -127,16 +232,16 @@ def test_bugs_show_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--devices=cuda:99"], "device cuda:99: "),
-        (["--devices=host,"], "device is ''; expected host or cuda:<index>"),
-        (["--devices=host,host,host"], "3 devices; expected one, or two for the two towers"),
+        (["--device=cuda:99"], "device cuda:99: "),
+        (["--device=host,"], "device is ''; expected cpu, cuda or cuda:<index>"),
+        (["--device=host,host,host"], "3 devices; expected one, or two for the two towers"),
         (["--batch-size=0"], "batch-size is 0; expected at least 1"),
         (["--schedule=never"], "schedule is 'never'; expected constant, plateau:N"),
         (["--net=large"], "net is 'large'; expected alexnet, "),
         (["--data=imagenet"], "data is 'imagenet'; expected shapes, "),
         (["--data=folder:/nowhere"], "/nowhere: no such folder"),
-        (["--resume"], "last.safetensors: no such file"),
-        (["--evaluate-only"], "no checkpoint; expected last.safetensors"),
+        (["--resume"], "last.safetensors: no such file; expected the checkpoint of a run, or "),
+        (["--test-only"], "no checkpoint; expected last.safetensors"),
         (["--lr=1e30"], "training diverged by step "),
     ],
 )
@@ -152,22 +257,79 @@ def test_mistakes_are_one_line(
 
 @pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
-    "more", [["--batch-size=many"], ["--frobnicate"], ["--resume", "--overwrite"], ["stray"]]
+    ("more", "message"),
+    [
+        ("--batch-size=many", "batch-size is 'many'; expected a whole number"),
+        ("-b 1.5", "batch-size is '1.5'; expected a whole number"),
+        ("--wd=x", "weight-decay is 'x'; expected a number"),
+        ("--colour-variant=x", "colour-variant is 'x'; expected one of paper, code"),
+        ("--lr", "--lr has no value; expected one"),
+        ("--mirror=3", "--mirror has the value '3'; expected none"),
+        ("stray", "argument is 'stray'; expected an option before it"),
+        (".", "argument is '.'; expected an option, as in --data folder:."),
+        ("--frobnicate", "--frobnicate is unknown; pyalexnet-train --help lists the options"),
+        # What other tools have, and what was here before.
+        ("--arch=vgg", "--arch is unknown; expected --net"),
+        ("-a vgg", "-a is unknown; expected --net"),
+        ("--gpu 0", "--gpu is unknown; expected --device"),
+        ("-gpu 0", "-gpu is unknown; expected --device"),
+        ("--lr-step-size 3", "--lr-step-size is unknown; expected --schedule"),
+        ("--learning_rate 3", "--learning_rate is unknown; expected --lr"),
+        ("--solver=x", "--solver is unknown; expected --recipe"),
+        ("--snapshot=x", "--snapshot is unknown; expected --resume"),
+        ("--amp", "--amp is unknown; expected none: all arithmetic is in float32"),
+        ("-lr 1", "-lr is unknown; expected --lr"),
+        ("--epoch 1", "--epoch is unknown; expected --epochs"),
+        ("--devices=host", "--devices is unknown; expected --device"),
+        ("--evaluate-only", "--evaluate-only is unknown; expected --test-only"),
+        ("--no-progress", "--no-progress is unknown; expected --quiet"),
+        ("--batch 3", "--batch is unknown; expected --batch-size"),  # no abbreviations
+    ],
 )
-def test_invalid_arguments(capsys: Captured, more: list[str]) -> None:
+def test_invalid_arguments(capsys: Captured, more: str, message: str) -> None:
     with pytest.raises(SystemExit) as stopped:
-        train_command.main(more)
+        train_command.main(more.split())
     assert stopped.value.code == 2
-    assert "pyalexnet-train: error: " in capsys.readouterr().err
+    assert capsys.readouterr().err == f"pyalexnet-train: error: {message}\n"
+
+
+@pytest.mark.host_only("computes nothing")
+@pytest.mark.parametrize(
+    ("command", "more", "message"),
+    [
+        (evaluate_command, "", "CHECKPOINT missing; expected pyalexnet-eval CHECKPOINT ..."),
+        (evaluate_command, "--resume=x", "--resume is unknown; expected none, as the checkpoint "),
+        (evaluate_command, "x --views=nine", "views is 'nine'; expected one of centre, ten, dense"),
+        (evaluate_command, "x --crops ten", "--crops is unknown; expected --views"),
+        (predict_command, "x", "IMAGE missing; expected pyalexnet-predict CHECKPOINT IMAGE ..."),
+        (predict_command, "x y --csv --json", "--json and --csv are both given; expected one"),
+        (prepare_command, "--train=x", "--output missing; expected pyalexnet-prepare --output"),
+    ],
+)
+def test_invalid_arguments_of_the_others(
+    capsys: Captured, command: ModuleType, more: str, message: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        command.main(more.split())
+    assert stopped.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"{command.parser().prog}: error: {message}"), err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.host_only("computes nothing")
+def test_a_short_option_with_its_value() -> None:
+    found = train_command.parser().options(["-b64", "-j", "3", "--wd=-1", "--resume"])
+    assert found == {"batch_size": 64, "workers": 3, "weight_decay": -1.0, "resume": True}
 
 
 @pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("command", "option"),
     [
-        (train_command.main, "--devices"),
-        (evaluate_command.main, "--devices"),
-        (predict_command.main, "--devices"),
+        (train_command.main, "--device"),
+        (evaluate_command.main, "--device"),
+        (predict_command.main, "--device"),
         (prepare_command.main, "--shard-images"),
     ],
 )
@@ -190,7 +352,9 @@ def test_module_lists_and_runs_the_commands(capsys: Captured) -> None:
             any_command([name, "--help"])
         assert stopped.value.code == 0
         script = "python -m pyalexnet info" if name == "info" else f"pyalexnet-{name}"
-        assert capsys.readouterr().out.startswith(f"usage: {script} [-h]")
+        assert capsys.readouterr().out.startswith(f"usage: {script} ")
+    assert any_command(["--version"]) == 0
+    assert re.fullmatch(r"pyalexnet \S+\n", capsys.readouterr().out)
     assert any_command(["fly", "--help"]) == 2
     assert capsys.readouterr().err == (
         "python -m pyalexnet: error: command is 'fly'; expected one of train, eval, predict, "
@@ -209,8 +373,8 @@ def test_module_returns_the_commands_status(tmp_path: Path) -> None:
 def expected_words(outcome: Outcome) -> str:
     line = tiny.records(outcome.folder)[-1]
     return (
-        f"loss {line['val_loss']:.4f}, top-1 error {100 * line['val_top1_error']:.2f} %, "
-        f"top-5 error {100 * line['val_top5_error']:.2f} % on 12 images\n"
+        f"loss {line['val_loss']:.4f}, top-1 error {100 * line['val_top1_error']:.2f} % "
+        "on 12 images\n"
     )
 
 
@@ -229,10 +393,8 @@ def test_eval_of_several_by_views(trained: Outcome, tmp_path: Path, capsys: Capt
     out, err = capsys.readouterr()
     assert err == ""
     lines = out.splitlines()
-    words = r"loss \d\.\d{4}, top-1 error \d+\.\d\d %, top-5 error 0\.00 % on 12 images"
-    assert re.match(
-        "label  class   images  top-1 error  top-5 error  most often mistaken for", lines[0]
-    )
+    words = r"loss \d\.\d{4}, top-1 error \d+\.\d\d % on 12 images"
+    assert lines[0] == "label  class   images  top-1 error  most often mistaken for"
     assert sorted(line.split()[1] for line in lines[1:4]) == list(tiny.CLASSES)
     for path, line in zip(paths, lines[4:6], strict=True):
         assert re.fullmatch(f"{path}: {words} by 18 views", line)
@@ -244,7 +406,7 @@ def test_eval_of_several_by_views(trained: Outcome, tmp_path: Path, capsys: Capt
 def test_train_evaluate_only(trained: Outcome, capsys: Captured) -> None:
     folder = trained.folder
     before = sorted((path, path.stat().st_mtime_ns) for path in folder.iterdir())
-    assert train_command.main(["--evaluate-only", "--output", str(folder)]) == 0
+    assert train_command.main(["--test-only", "--output", str(folder)]) == 0
     assert capsys.readouterr().out.startswith(
         f"{folder / 'last.safetensors'}: " + expected_words(trained)
     )
@@ -263,7 +425,7 @@ def test_eval_mistakes(trained: Outcome, tmp_path: Path, capsys: Captured) -> No
             [str(checkpoint), f"--data=mnist:{digits}"],
             "expected that of mnist, 28×28×1",
         ),
-        ([str(checkpoint), "--devices=cuda:99"], "device cuda:99"),
+        ([str(checkpoint), "--device=cuda:99"], "device cuda:99"),
         ([str(checkpoint), "--batch-size=0"], "batch-size is 0"),
         ([str(checkpoint), "--threads=0"], "threads is 0"),
         ([str(checkpoint), "--dense-stride=4"], "dense-stride is 4, .*; expected --views dense"),
@@ -282,11 +444,11 @@ def test_eval_of_unreadable_images(tmp_path: Path, capsys: Captured) -> None:
     images[0].write_bytes(b"")
     with pytest.raises(UserError, match=images[0].name):
         evaluate([checkpoint])
-    assert evaluate([checkpoint], skip_bad=True).metrics.images == tiny.VAL - 1
+    assert evaluate([checkpoint], skip_bad_images=True).metrics.images == tiny.VAL - 1
     capsys.readouterr()
     assert evaluate_command.main([str(checkpoint), "--skip-bad-images"]) == 0
     assert capsys.readouterr().out.endswith(" on 11 images, 1 skipped\n")
     for image in images:
         image.write_bytes(b"")
     with pytest.raises(UserError, match="none of the 12 validation images could be read"):
-        evaluate([checkpoint], skip_bad=True)
+        evaluate([checkpoint], skip_bad_images=True)

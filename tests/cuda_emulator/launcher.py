@@ -2,7 +2,7 @@
 
     tests/cuda_emulator/run -- python -m pyalexnet info
     tests/cuda_emulator/run --arch 80 --seed 1 -- pytest --device cuda:0
-    tests/cuda_emulator/run --stats - -- pyalexnet-train --devices cuda:0,cuda:1 ...
+    tests/cuda_emulator/run --stats - -- pyalexnet-train --device cuda:0,cuda:1 ...
 
 tests/cuda_emulator/README.md describes the options and the environment variables.
 """

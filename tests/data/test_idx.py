@@ -30,7 +30,7 @@ def test_reads_images_and_labels(tmp_path: Path, gz: bool) -> None:
 def test_gzip_is_known_by_content_and_names_may_have_a_point(tmp_path: Path) -> None:
     write_mnist(tmp_path)
     plain = tmp_path / "train-images-idx3-ubyte"
-    (tmp_path / "train-images.idx3-ubyte").write_bytes(gzip.compress(plain.read_bytes()))
+    (tmp_path / "train-images.idx3-ubyte").write_bytes(gzip.compress(plain.read_bytes(), mtime=0))
     plain.unlink()
     assert len(open_dataset(f"mnist:{tmp_path}").train) == 12
 
@@ -42,7 +42,7 @@ def test_fashion_mnist_has_its_names_and_may_be_mirrored(tmp_path: Path) -> None
 
 
 GOOD = idx(random_bytes(12, 28, 28))
-ZIPPED = gzip.compress(GOOD)
+ZIPPED = gzip.compress(GOOD, mtime=0)  # the same in every process: it names tests
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,20 @@ def test_host_arrays_are_aligned_and_contiguous(make, shape, dtype):
     assert array.flags.c_contiguous and array.flags.writeable
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda", "cuda:", "cuda:-1", "cuda:x", "", "host:0"])
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "cuda:x", "", "host:0"])
 def test_unknown_names(name):
-    with pytest.raises(DeviceError, match="expected host or cuda:<index>"):
+    with pytest.raises(DeviceError, match="expected cpu, cuda or cuda:<index>"):
         devices.get(name)
+
+
+def test_names_that_pytorch_has():
+    assert devices.get("cpu") is HOST and devices.open("cpu,host") == [HOST, HOST]
+    assert devices.own_names("cpu,cuda,cuda:1,tpu") == "host,cuda:0,cuda:1,tpu"
+
+
+def test_words():
+    threads = HOST.lib.threads()
+    assert HOST.words == f"CPU, {threads} thread{'s' if threads > 1 else ''} (host)"
 
 
 def test_of_refuses_other_things():
@@ -279,15 +289,20 @@ class _Kernels:
             return function
 
         def kernel(*args, **options):
-            arrays = [arg for arg in args if isinstance(arg, _Array)]
+            given = [*args, *options.values()]
+            arrays = [arg for arg in given if isinstance(arg, _Array)]
             _Current.streams[self._stream].touch(*arrays)
-            for arg in args:
+            for arg in given:
                 assert not isinstance(arg, np.ndarray), f"{name} got an array of the host"
             assert {array.device.id for array in arrays} == {self._device}
-            values = (arg.values if isinstance(arg, _Array) else arg for arg in args)
-            function(*values, **options)
+            values = (_values(arg) for arg in args)
+            function(*values, **{key: _values(arg) for key, arg in options.items()})
 
         return kernel
+
+
+def _values(argument):
+    return argument.values if isinstance(argument, _Array) else argument
 
 
 @pytest.fixture

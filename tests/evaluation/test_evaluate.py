@@ -102,7 +102,7 @@ def test_several_nets_averaged(
 ) -> None:
     table = tmp_path / "p.csv"
     result = evaluate.evaluate(
-        checkpoints, kind=kind, stride=1, device=target.NAME, batch_size=5, predictions=table
+        checkpoints, views=kind, dense_stride=1, device=target.NAME, batch_size=5, predictions=table
     )
     assert [member.path for member in result.members] == checkpoints
     assert [len(member.crops) for member in result.members] == counts
@@ -136,7 +136,7 @@ def with_ids(monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> None:
     def opened(*given: Any, **more: Any) -> data.Dataset:
         return dataclasses.replace(open_dataset(*given, **more), ids=ids)
 
-    monkeypatch.setattr(data, "open_dataset", opened)
+    monkeypatch.setattr(evaluate, "open_dataset", opened)
 
 
 def test_submission_and_skipped_images(
@@ -152,7 +152,7 @@ def test_submission_and_skipped_images(
         f"folder:{tmp_path / 'data'}",
         predictions=table,
         submission=list_,
-        skip_bad=True,
+        skip_bad_images=True,
         batch_size=4,
     )
     assert (result.skipped, result.metrics.images) == (1, tiny.VAL - 1)
@@ -178,7 +178,9 @@ def test_an_image_that_one_net_cannot_read_counts_for_none(
         return load_image(path, size)
 
     monkeypatch.setattr(folder_module, "load_image", reading)
-    result = evaluate.evaluate(checkpoints, skip_bad=True, workers=0)  # this process is patched
+    result = evaluate.evaluate(
+        checkpoints, skip_bad_images=True, workers=0
+    )  # this process is patched
     counted = [member.metrics.images for member in result.members]
     assert [*counted, result.metrics.images] == [tiny.VAL - 1] * 3
     assert result.skipped == 1
@@ -190,7 +192,7 @@ def test_digits_are_not_mirrored(tmp_path: Path, source: str, count: int) -> Non
     net = tiny.write_net(tmp_path / "grey.json", grey)
     spec = f"{source}:{write_mnist(tmp_path / 'mnist')}"
     run = tiny.run(tmp_path, net=str(net), data=spec, image_size=None, epochs=1, lr=1e-3)
-    result = evaluate.evaluate([run.folder / "last.safetensors"], kind="ten")
+    result = evaluate.evaluate([run.folder / "last.safetensors"], views="ten")
     assert len(result.members[0].crops) == count
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import pyalexnet
 from helpers import target, tiny
 from helpers.data_files import random_bytes, write_image, write_mnist
 from pyalexnet.commands import predict as predict_command
@@ -90,8 +94,67 @@ def test_command(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     images = write_colours(tmp_path)
     assert predict_command.main([str(checkpoint), *map(str, images)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if not line.startswith(" ")] == [str(path) for path in images]
-    assert re.fullmatch(r" +\d+\.\d %  blue", lines[1])
+    for path, name, line in zip(images, tiny.CLASSES, lines, strict=True):
+        assert re.fullmatch(rf"{re.escape(str(path))}: {name} \d+\.\d %", line)
+    assert predict_command.main([str(checkpoint), str(tmp_path), "--topk=2"]) == 0  # the folder
+    for path, line in zip(images, capsys.readouterr().out.splitlines(), strict=True):
+        assert re.fullmatch(rf"{re.escape(str(path))}: \w+ [\d.]+ %; \w+ [\d.]+ %", line)
+    assert predict_command.main([str(checkpoint), *map(str, images), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_json_and_csv(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "green" / "deeper"
+    folder.mkdir(parents=True)
+    write_colours(folder.parent)
+    (folder.parent / "notes.txt").touch()
+    words = [str(checkpoint), str(tmp_path)]
+    assert predict_command.main([*words, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert [Path(value["image"]).name[2:-8] for value in values] == list(tiny.CLASSES)
+    for value, name in zip(values, tiny.CLASSES, strict=True):
+        assert value["truth"] == "green" and value["classes"][0]["class"] == name
+        assert sum(one["probability"] for one in value["classes"]) == pytest.approx(1)
+    assert predict_command.main([*words, "--csv", "--topk=1"]) == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["class1"] for row in rows] == list(tiny.CLASSES)
+    assert list(rows[0]) == ["image", "truth", "class1", "probability1"]
+
+
+def test_a_loaded_net_takes_images_of_any_kind(checkpoint: Path, tmp_path: Path) -> None:
+    images = write_colours(tmp_path)
+    net = pyalexnet.load(str(checkpoint), target.NAME, batch_size=2)
+    assert net.classes == list(tiny.CLASSES)
+    expected = net(images)
+    assert expected.shape == (3, 3) and expected.argmax(axis=1).tolist() == [0, 1, 2]
+    opened = [Image.open(path) for path in images]
+    arrays = [np.asarray(image) for image in opened]
+    for kind in (list(map(str, images)), opened, arrays, np.stack(arrays)):
+        np.testing.assert_array_equal(net(kind), expected)
+    for one in (images[1], str(images[1]), opened[1], arrays[1]):
+        np.testing.assert_allclose(net(one), expected[1:2], rtol=1e-5)
+    stored = np.stack([load_image(path, 10) for path in images])  # as they are, not resized again
+    np.testing.assert_array_equal(net(stored), expected)
+    assert not np.array_equal(net(images, views="ten"), expected)
+    for path, row in zip(images, expected, strict=True):  # and predict takes text and one image
+        [prediction] = predict(str(checkpoint), str(path), topk=1)
+        assert prediction.classes == [(tiny.CLASSES[row.argmax()], pytest.approx(row.max()))]
+    [prediction] = predict(checkpoint, arrays[0])
+    assert (prediction.path, prediction.classes[0][0]) == (None, "blue")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4, 3), np.float32), r"image 0 is float32 \(4, 4, 3\); expected a path"),
+        (np.zeros((4, 4, 2), np.uint8), r"image 0 is uint8 \(4, 4, 2\); expected"),
+        ([3], "image 0 is a int; expected a path"),
+        ("none.png", "none.png: no such file; expected an image"),
+    ],
+)
+def test_what_is_no_image(checkpoint: Path, image: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        pyalexnet.load(checkpoint, target.NAME)(image)
 
 
 def test_several_nets_and_views_averaged(checkpoint: Path, tmp_path: Path) -> None:
@@ -107,7 +170,7 @@ def test_several_nets_and_views_averaged(checkpoint: Path, tmp_path: Path) -> No
     for path, mirror in ((checkpoint, True), (other, False)):
         model = load_model(path, target.NAME, 1)
         expected.append(average(model, image, views("ten", (10, 10), (8, 8), mirror=mirror))[0])
-    (prediction,) = predict([checkpoint, other], [tmp_path / "a.png"], kind="ten")
+    (prediction,) = predict([checkpoint, other], [tmp_path / "a.png"], views="ten")
     for name, share in prediction.classes:
         index = tiny.CLASSES.index(name)
         assert share == pytest.approx((expected[0][index] + expected[1][index]) / 2, rel=1e-12)
@@ -186,16 +249,21 @@ def test_unreadable_image_is_named(checkpoint: Path, tmp_path: Path) -> None:
 def test_mistakes_are_one_line(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    image = str(write_image(tmp_path / "a.png"))
+    (tmp_path / "empty").mkdir()
     for words, message in (
         ([str(checkpoint), str(tmp_path / "none.png")], "none.png"),
-        ([str(tmp_path / "none"), "x.png"], "none: no such file; expected a checkpoint"),
-        ([str(checkpoint), "x.png", "--devices=cuda:99"], "device cuda:99"),
-        ([str(checkpoint), str(checkpoint)], "images is empty; expected JPEG or PNG files"),
-        ([str(checkpoint), "x.png", "--figure=x.gif"], "figure is x.gif; expected "),
-        ([str(checkpoint), "x.png", "--figure=/none/x.png"], "/none/x.png: cannot be written"),
-        ([str(checkpoint), *["x.png"] * 201, "--figure=x.png"], "is 201; expected at most 200"),
-        ([str(checkpoint), "x.png", "--dense-stride=2"], "expected --views dense"),
-        ([str(checkpoint), "x.png", "--views=dense", "--dense-stride=0"], "dense-stride is 0"),
+        ([str(tmp_path / "none"), image], "none: no such file; expected a checkpoint"),
+        ([str(checkpoint), str(tmp_path / "empty")], "empty: no image in this folder; expected *"),
+        ([str(checkpoint), "x.png"], "error: x.png: no such file; expected an image"),
+        ([str(checkpoint), image, "--topk=0"], "topk is 0; expected at least 1"),
+        ([str(checkpoint), image, "--device=cuda:99"], "device cuda:99"),
+        ([str(checkpoint), str(checkpoint)], "images is empty; expected image files"),
+        ([str(checkpoint), image, "--figure=x.gif"], "figure is x.gif; expected "),
+        ([str(checkpoint), image, "--figure=/none/x.png"], "/none/x.png: cannot be written"),
+        ([str(checkpoint), *[image] * 201, "--figure=x.png"], "is 201; expected at most 200"),
+        ([str(checkpoint), image, "--dense-stride=2"], "expected --views dense"),
+        ([str(checkpoint), image, "--views=dense", "--dense-stride=0"], "dense-stride is 0"),
     ):
         assert predict_command.main(words) == 2
         err = capsys.readouterr().err

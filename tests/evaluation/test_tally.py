@@ -98,14 +98,20 @@ def test_table() -> None:
         ClassErrors(2, 2000, 0.5, 0.125, 0, 999),
         ClassErrors(3, 5, 0.0, 0.0, None, 0),
         ClassErrors(4, 4, 0.25, 0.0, 3, 1),
+        ClassErrors(5, 0, math.nan, math.nan, None, 0),
     ]
-    assert class_table(rows, ["ant", "bee", "a cat", "dog", "eel"]).splitlines() == [
+    assert class_table(rows, ["ant", "bee", "a cat", "dog", "eel", "fox"]).splitlines() == [
         "label  class   images  top-1 error  top-5 error  most often mistaken for",
         "    2  a cat    2,000      50.00 %      12.50 %  ant (999)",
         "    0  ant          4      25.00 %       0.00 %  a cat (1)",
         "    4  eel          4      25.00 %       0.00 %  dog (1)",
         "    3  dog          5       0.00 %       0.00 %",
         "    1  bee          0            –            –",
+        "    5  fox          0            –            –",
+    ]
+    assert class_table(rows[:5], ["ant", "bee", "a cat", "dog", "eel"]).splitlines()[:2] == [
+        "label  class   images  top-1 error  most often mistaken for",
+        "    2  a cat    2,000      50.00 %  ant (999)",
     ]
 
 

@@ -30,7 +30,7 @@ def write_mnist(folder: Path, *, train: int = 12, val: int = 5, gz: bool = False
         images = random_bytes(n, 28, 28, seed=n)
         labels = (np.arange(n) % 10).astype(np.uint8)
         for name, values in (("images-idx3-ubyte", images), ("labels-idx1-ubyte", labels)):
-            content = gzip.compress(idx(values)) if gz else idx(values)
+            content = gzip.compress(idx(values), mtime=0) if gz else idx(values)
             (folder / f"{prefix}-{name}{'.gz' * gz}").write_bytes(content)
     return folder
 

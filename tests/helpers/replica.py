@@ -7,7 +7,6 @@ The accident happens to one replica after a step; RANK -1: to all. Values are JS
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import signal
@@ -83,7 +82,7 @@ def rank() -> int:
 
 def main() -> int:
     _, output, *rest = sys.argv[1:]
-    options: dict[str, Any] = {"progress": False}
+    options: dict[str, Any] = {}
     accident, who, at = "", -1, 0
     if rest and rest[0] in ACCIDENTS:
         accident, who, at, *rest = rest[0], int(rest[1]), int(rest[2]), *rest[3:]
@@ -102,11 +101,11 @@ def main() -> int:
         given = {"output": str(path / output)} | options
     else:
         given = tiny.options(path) | {"output": str(path / output)} | options
-    return common.run(train_command.parser(), functools.partial(run, on_step), given)
 
+    def run(parsed: dict[str, Any]) -> int:
+        return 130 if train(on_step=on_step, **given).interrupted else 0
 
-def run(on_step: Callable[[int], None], options: dict[str, Any]) -> int:
-    return 130 if train(on_step=on_step, **options).interrupted else 0
+    return common.run(train_command.parser(), run, [])
 
 
 if __name__ == "__main__":

@@ -97,13 +97,12 @@ def options(folder: Path, **more: Any) -> dict[str, Any]:
         "net": str(folder / "tiny.json"),
         "data": f"folder:{folder / 'data'}",
         "image_size": 10,
-        "devices": target.NAME,
+        "device": target.NAME,
         "batch_size": BATCH,
         "epochs": 3,
         "schedule": "plateau:1",
         "seed": 5,
         "workers": 0,
-        "weight_stats": False,
     } | more
 
 
@@ -115,8 +114,9 @@ def run(folder: Path, output: str = "run", **more: Any) -> Outcome:
 
 
 def records(run: Path) -> list[dict[str, Any]]:
-    """Read the lines of a run's metrics, without what depends on time."""
+    """Read the lines of a run's metrics, without what depends on time and machine."""
     file = run / "metrics.jsonl"
     lines = map(json.loads, file.read_text().splitlines() if file.exists() else [])
-    timed = ("seconds", "images_per_second", "data_seconds", "data_share")
+    timed = {"seconds", "images_per_second", "data_seconds", "data_share"}
+    timed |= {"date", "host", "version"}
     return [{k: v for k, v in line.items() if k not in timed} for line in lines]

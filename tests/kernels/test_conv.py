@@ -58,16 +58,20 @@ def few(request: pytest.FixtureRequest) -> Case:
     return request.param
 
 
-def forward(case: Case, x: np.ndarray, w: np.ndarray, b=None, activation: str = "") -> np.ndarray:
-    return ops.conv_forward(x, w, b, **case.how, activation=activation, ceil_mode=case.ceil_mode)
+def forward(
+    case: Case, x: np.ndarray, w: np.ndarray, b=None, activation: str = "", workspace=None
+) -> np.ndarray:
+    how = {**case.how, "ceil_mode": case.ceil_mode, "workspace": workspace}
+    return ops.conv_forward(x, w, b, activation=activation, **how)
 
 
-def backward_data(case: Case, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
-    return ops.conv_backward_data(dy, w, (*case.x[:3], dy.shape[3]), **case.how)
+def backward_data(case: Case, dy: np.ndarray, w: np.ndarray, workspace=None) -> np.ndarray:
+    x_shape = (*case.x[:3], dy.shape[3])
+    return ops.conv_backward_data(dy, w, x_shape, **case.how, workspace=workspace)
 
 
-def backward_weights(case: Case, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    return ops.conv_backward_weights(x, dy, case.w, **case.how)
+def backward_weights(case: Case, x: np.ndarray, dy: np.ndarray, workspace=None) -> np.ndarray:
+    return ops.conv_backward_weights(x, dy, case.w, **case.how, workspace=workspace)
 
 
 # Whole numbers: exact
@@ -185,8 +189,11 @@ def test_no_bias_is_a_bias_of_zeros(few, rng):
 
 
 def test_images_do_not_meet(few, rng):
-    """An image's results do not depend on the other images or their number."""
-    x, w, dy = padded(floats(rng, *few.x)), floats(rng, *few.w), padded(floats(rng, *few.y))
+    """An image's results do not depend on the other images or, sums being exact, their number.
+
+    On a GPU, the order of a sum depends on the number of images.
+    """
+    x, w, dy = padded(integers(rng, *few.x)), integers(rng, *few.w), padded(integers(rng, *few.y))
     n = few.images
     others = np.full((*few.x[:3], 2 * DEVICE.images_multiple), np.nan, np.float32)
     y = forward(few, x, w)
@@ -205,15 +212,45 @@ def test_images_of_zeros_add_nothing_to_weights(few, rng):
     assert_exact(backward_weights(few, x, dy), dw)
 
 
-def test_a_workspace_of_the_stated_size_is_enough(few, rng):
+@pytest.mark.parametrize("product", [forward, backward_data, backward_weights])
+def test_a_workspace_of_the_stated_size_is_enough(few, product, rng):
     x, dy = padded(floats(rng, *few.x)), padded(floats(rng, *few.y))
-    floats_needed = ops.conv_workspace(DEVICE, x.shape, few.w, dy.shape, **few.how)
-    memory = np.full(floats_needed + 64, np.pi, np.float32)
-    dw = ops.conv_backward_weights(
-        x, dy, few.w, **few.how, workspace=memory[:floats_needed] if floats_needed else None
+    w = floats(rng, *few.w)
+    given = {forward: (x, w), backward_data: (dy, w), backward_weights: (x, dy)}[product]
+    expected = product(few, *given)
+    needed = ops.conv_workspace(DEVICE, x.shape, few.w, dy.shape, **few.how)
+    memory = np.full(needed + 64, np.pi, np.float32)
+    workspace = memory[:needed] if needed else None
+    assert_exact(product(few, *given, workspace=workspace), expected)
+    assert (memory[needed:] == np.float32(np.pi)).all()
+
+
+def test_sums_of_few_results_are_split_on_a_gpu(tiles, rng):
+    """fc6 of the paper at batch 128 has 32 tiles, and an H100 132 multiprocessors."""
+    n = DEVICE.pad_images(128)
+    forward, data, weights = DEVICE.kernels.conv_workspace(
+        (9216, 1, 1, n), (9216, 1, 1, 4096), (4096, 1, 1, n), stride=1, pad=0, groups=1
     )
-    assert_exact(dw, backward_weights(few, x, dy))
-    assert (memory[floats_needed:] == np.float32(np.pi)).all()
+    if tiles == "host":
+        assert (forward, data) == (0, 0)
+    else:
+        assert forward > 2 * 4096 * n
+        assert forward % (4096 * n) == 0
+        assert data % (9216 * n) == 0
+    assert weights == 0
+
+
+@pytest.mark.parametrize("activation", ["", "relu", "tanh"])
+def test_split_sums_get_biases_and_activations_once(activation, rng):
+    case = Case(700, 1, 1, 20, 1, 1, DEVICE.images_multiple)
+    x, w, b = integers(rng, *case.x), integers(rng, *case.w), integers(rng, 20)
+    w /= 64  # so that tanh does not saturate
+    y = forward(case, x, w, b, activation)
+    doubles = (v.astype(float) for v in (x, w, b))
+    expected = reference.activation_forward(
+        reference.conv_forward(*doubles, case.out, **case.how), activation
+    )
+    np.testing.assert_allclose(y, expected, rtol=2e-6, atol=1e-6)
 
 
 # NaN reaches the elements that depend on it, and no others

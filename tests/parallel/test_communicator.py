@@ -383,7 +383,7 @@ def test_any_number_of_processes_reaches_the_same_weights(folder: Path) -> None:
 
 def test_replicas_may_each_be_split_in_two_towers(folder: Path, tmp_path: Path) -> None:
     one = last(folder, "1")
-    done = job(2, folder, "pairs", *given(**OPTIONS, devices=f'"{target.PAIR}"'))
+    done = job(2, folder, "pairs", *given(**OPTIONS, device=f'"{target.PAIR}"'))
     assert (done.returncode, done.stderr) == (0, "")
     pairs = tensors(last(folder, "pairs"))
     for name, array in tensors(one).items():
@@ -480,7 +480,7 @@ def test_a_mistake_is_said_once(tmp_path: Path) -> None:
 
 @pytest.mark.host_only("computes nothing")
 def test_gpus_of_a_machine_must_be_enough(tmp_path: Path) -> None:
-    done = job(2, tmp_path, "run", 'devices="cuda:7"')
+    done = job(2, tmp_path, "run", 'device="cuda:7"')
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert "replica 0: device cuda:7: " in line
@@ -500,7 +500,7 @@ def test_another_mpis_launcher_is_noticed(tmp_path: Path) -> None:
 def test_without_a_launcher_mpi4py_is_not_imported(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from helpers import tiny; "
-        "tiny.run(pathlib.Path(sys.argv[1]), epochs=1, progress=False); "
+        "tiny.run(pathlib.Path(sys.argv[1]), epochs=1, quiet=True); "
         "sys.exit('mpi4py' in sys.modules)"
     )
     path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
@@ -519,8 +519,8 @@ def test_wrong_arguments_are_said_once(tmp_path: Path) -> None:
     code = "import sys; from pyalexnet.commands.train import main; sys.exit(main(sys.argv[1:]))"
     command = [mpirun(), "-n", "2", sys.executable, "-c", code]
     for wrong, message in (
-        ("--batch-size=x", "invalid int value: 'x'"),
-        ("--evaluate-only", "evaluate-only is given to 2 processes; expected 1"),
+        ("--batch-size=x", "batch-size is 'x'; expected a whole number"),
+        ("--test-only", "test-only is given to 2 processes; expected 1"),
     ):
         done = subprocess.run(
             [*command, wrong], capture_output=True, text=True, timeout=SECONDS, cwd=tmp_path

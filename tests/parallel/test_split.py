@@ -215,13 +215,13 @@ def test_a_run_continues_on_another_number_of_devices(tmp_path: Path) -> None:
     from pyalexnet.training import checkpoint  # other tests need no training
 
     for output, places in (("split", [BOTH, ONE]), ("whole", [ONE, BOTH])):
-        tiny.run(tmp_path, output, devices=places[0], epochs=1)
+        tiny.run(tmp_path, output, device=places[0], epochs=1)
         file = tmp_path / output / "last.safetensors"
         before = checkpoint.load(file)
         model = Model(before.net, places[1], tiny.BATCH)
         model.load_state(before.model)
         assert_close(model.state(), dict(before.model), 0)
-        tiny.run(tmp_path, output, devices=places[1], epochs=2, resume=True)
+        tiny.run(tmp_path, output, device=places[1], epochs=2, resume=True)
     ends = [checkpoint.load(tmp_path / name / "last.safetensors") for name in ("split", "whole")]
     assert_close(dict(ends[0].model), dict(ends[1].model), 1e-4)
 

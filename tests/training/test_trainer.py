@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import functools
 import json
 import math
 import os
+import platform
 import re
 import signal
 from collections.abc import Callable
@@ -18,20 +20,22 @@ import pytest
 import tqdm
 from PIL import Image
 
-from helpers import tiny
+from helpers import target, tiny
 from helpers.data_files import write_mnist
 from helpers.splits import workers
 from helpers.target import assign
 from helpers.tiny import STEPS, records, run
 from pyalexnet.data.augmentation import shuffled
 from pyalexnet.errors import CheckpointError, DataError, DeviceError, NetError, UserError
-from pyalexnet.model import Model
+from pyalexnet.model import Metrics, Model
 from pyalexnet.nn.layers import Dropout, Linear
 from pyalexnet.nn.net import Net
 from pyalexnet.nn.normalization import Normalization
 from pyalexnet.nn.optim import SGD
-from pyalexnet.training import trainer
+from pyalexnet.text import version
+from pyalexnet.training import recipes, trainer
 from pyalexnet.training.checkpoint import Checkpoint, load
+from pyalexnet.training.display import Display
 from pyalexnet.training.report import Diverged
 from pyalexnet.training.trainer import Outcome
 
@@ -69,7 +73,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 def test_a_run_leaves_metrics_curve_and_checkpoints(uninterrupted: Outcome) -> None:
     assert not uninterrupted.interrupted
     folder = uninterrupted.folder
-    files = {"last.safetensors", "best.safetensors", "metrics.jsonl", "curve.png"}
+    files = {"last.safetensors", "best.safetensors", "metrics.jsonl", "curve.png", "run.toml"}
     assert set(os.listdir(folder)) == files
 
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -78,7 +82,8 @@ def test_a_run_leaves_metrics_curve_and_checkpoints(uninterrupted: Outcome) -> N
     for line in lines:
         for part in ("train", "val"):
             assert 0 < line[f"{part}_loss"] < 5
-            assert 0 <= line[f"{part}_top5_error"] <= line[f"{part}_top1_error"] <= 1
+            assert 0 <= line[f"{part}_top1_error"] <= 1
+            assert f"{part}_top5_error" not in line  # of three classes
         assert line["bias_lr"] == 2 * line["lr"]
         assert line["seconds"] * line["images_per_second"] == pytest.approx(tiny.TRAIN)
         assert (
@@ -117,7 +122,7 @@ def test_interrupted_and_resumed_same_bits(
     assert stopped.interrupted
     assert stopped.progress.step == step
     output = str(tmp_path / "run")
-    assert f"resume with: pyalexnet-train --resume --output {output}" in capsys.readouterr().out
+    assert f"resume with: pyalexnet-train --resume {output}\n" in capsys.readouterr().out
 
     resumed = trainer.train(output=output, resume=True)  # the options are the checkpoint's
     assert not resumed.interrupted
@@ -240,6 +245,94 @@ def test_more_epochs_and_another_schedule_for_a_finished_run(
     assert "resumed after step 13, epoch 3 of 4" in capsys.readouterr().out
 
 
+def test_a_finished_run_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(tmp_path, epochs=2).folder
+    before = (folder / "last.safetensors").read_bytes()
+    capsys.readouterr()
+    trainer.train(output=str(folder), resume=True)
+    out = capsys.readouterr().out
+    assert re.search(
+        r"^nothing left: 2 of 2 epochs are done, lowest error [\d.]+ %; go on with: "
+        rf"pyalexnet-train --resume {folder} --epochs 3$",
+        out,
+        re.M,
+    )
+    assert "resumed" not in out and "done:" not in out
+    assert (folder / "last.safetensors").read_bytes() == before
+
+
+def test_resume_auto_begins_or_goes_on(uninterrupted: Outcome, tmp_path: Path) -> None:
+    outcome = run(tmp_path, resume="auto", on_step=at_step(STEPS + 1, interrupt))
+    assert outcome.interrupted and outcome.progress.step == STEPS + 1
+    assert_same_end(run(tmp_path, resume="auto"), uninterrupted)
+
+
+def test_resume_takes_a_folder_or_a_checkpoint(uninterrupted: Outcome, tmp_path: Path) -> None:
+    stopped = run(tmp_path, on_step=at_step(STEPS, interrupt))
+    again = trainer.train(resume=stopped.folder, on_step=at_step(STEPS + 1, interrupt))
+    assert (again.folder, again.progress.step) == (stopped.folder, STEPS + 1)
+    other = trainer.train(
+        resume=stopped.folder / "last.safetensors", output=str(tmp_path / "other")
+    )
+    assert other.folder == tmp_path / "other"
+    for name, array in last(uninterrupted).model.items():
+        assert last(other).model[name].tobytes() == array.tobytes(), name
+    assert last(stopped).progress.step == STEPS + 1  # as it was
+    assert (other.folder / "best.safetensors").exists()
+    with pytest.raises(UserError, match=r"other: has last\.safetensors, .* of a previous run"):
+        trainer.train(resume=stopped.folder, output=str(other.folder))
+
+
+def test_run_toml_repeats_the_run(uninterrupted: Outcome, tmp_path: Path) -> None:
+    recipe = uninterrupted.folder / "run.toml"
+    options = recipes.load(str(recipe))
+    assert {"output", "quiet", "verbose"}.isdisjoint(options)
+    expected = {"device": target.NAME, "lr": 0.01, "bias_lr": 0.02, "crop_pad": 0, "mirror": True}
+    assert expected.items() <= (options | {"seed": 5}).items()
+    again = trainer.train(**options, output=str(tmp_path / "again"))
+    assert_same_end(again, uninterrupted)
+    comment = recipe.read_text().splitlines()[2]
+    assert comment == f"# pyalexnet-train --recipe {recipe} --output DIR"
+
+
+@pytest.mark.usefixtures("auto")
+def test_run_toml_has_what_was_decided(tmp_path: Path) -> None:
+    folder = run(tmp_path, device="auto", epochs=1, lr=0.03).folder
+    options = recipes.load(str(folder / "run.toml"))
+    expected = {"device": target.NAME, "bias_lr": 0.06, "image_size": 10, "workers": 0}
+    assert expected.items() <= options.items()
+
+
+@pytest.mark.host_only("computes nothing")
+def test_an_unknown_option_names_the_nearest(tmp_path: Path) -> None:
+    for name, nearest in (("epoch", "epochs"), ("batchsize", "batch_size"), ("devices", "device")):
+        with pytest.raises(UserError, match=f"option {name} is unknown; expected {nearest}$"):
+            run(tmp_path, **{name: 1})
+
+
+def test_the_first_record_says_when_and_where(uninterrupted: Outcome) -> None:
+    first, *others = map(
+        json.loads, (uninterrupted.folder / "metrics.jsonl").read_text().splitlines()
+    )
+    assert datetime.datetime.fromisoformat(first["date"]).tzinfo is not None
+    assert (first["host"], first["version"]) == (platform.node(), version())
+    assert not any({"date", "host", "version"} & record.keys() for record in others)
+
+
+def test_a_failed_run_leaves_nothing(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for folder in (tmp_path / "new" / "deep", mine):
+        given = tiny.options(tmp_path) | {"output": str(folder)}
+        for wrong in ({"data": "folder:/nowhere"}, {"lr": 1e38, "batch_size": tiny.TRAIN}):
+            with pytest.raises(UserError):
+                trainer.train(**given | wrong)
+    assert os.listdir(mine) == []
+    assert not (tmp_path / "new").exists()
+
+
 def test_every_image_is_trained_once_an_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,7 +361,7 @@ def test_divergence_stops_with_advice_and_keeps_the_checkpoint(tmp_path: Path) -
     before = path.read_bytes()
     with pytest.raises(Diverged, match=r"lower --lr \(it was 1e\+30\), such as 1e\+29") as caught:
         trainer.train(output=str(outcome.folder), resume=True, epochs=3, lr=1e30)
-    assert f"--resume --output {outcome.folder} --lr" in str(caught.value)
+    assert f"--resume {outcome.folder} --lr" in str(caught.value)
     assert path.read_bytes() == before
     assert load(path).progress.epoch == 1
 
@@ -302,7 +395,7 @@ def test_divergence_is_not_saved_by_an_interrupt(
 def test_divergence_in_an_epochs_last_step_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(Diverged):
         run(tmp_path, lr=1e38, batch_size=tiny.TRAIN)
-    assert os.listdir(tmp_path / "run") in ([], ["metrics.jsonl"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_image_that_becomes_unreadable_loses_nothing(
@@ -317,7 +410,7 @@ def test_an_image_that_becomes_unreadable_loses_nothing(
     def damage() -> None:
         image.write_bytes(whole[:50])
 
-    message = rf"{image.name}.*--skip-bad-images leaves.*--resume --output"
+    message = rf"{image.name}.*--skip-bad-images leaves.*--resume "
     with pytest.raises(DataError, match=message):
         run(tmp_path, on_step=at_step(STEPS, damage))
     assert load(tmp_path / "run" / "last.safetensors").progress.step == 2 * STEPS - 1
@@ -343,17 +436,18 @@ def test_lines_for_whom_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFix
     out, err = capsys.readouterr()
     assert err == ""
     assert re.search(
-        r"^epoch 1/1  step 1  loss \d\.\d+  error [\d.]+ %  [\d,]+ images/s$", out, re.M
+        r"^epoch 1/1  step 1  training loss \d\.\d+, error [\d.]+ %, [\d,]+ images/s$", out, re.M
     )
-    assert re.search(r"^epoch 1/1  training loss .* top-1 .* top-5 .*; validation loss", out, re.M)
-    assert re.search(r"images/s, \d+ s, \d+ % of it waiting for images$", out, re.M)
+    assert re.search(
+        r"^epoch 1/1  error [\d.]+ %, loss [\d.]+ \(training [\d.]+ %, [\d.]+\)$", out, re.M
+    )
+    assert "top-5" not in out  # of three classes
     for layer in ("conv1.weight", "conv1.bias", "fc2.weight", "fc3.bias"):
         assert re.search(rf"^  {re.escape(layer)} +mean \|w\| \S+  mean \|Δw\| \S+$", out, re.M)
-    run(tmp_path, "quiet", epochs=1, progress=False)
-    out = capsys.readouterr().out
-    assert "step 1" not in out
-    assert "mean |w|" not in out
-    assert "epoch 1/1  training" in out
+    run(tmp_path, "default", epochs=1)
+    assert "mean |w|" not in capsys.readouterr().out
+    run(tmp_path, "quiet", epochs=1, quiet=True, weight_stats=True)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_bar_on_a_terminal(
@@ -366,6 +460,52 @@ def test_a_bar_on_a_terminal(
     out, err = capsys.readouterr()
     assert "step 1 " not in out
     assert re.search(r"epoch 1/1.*\d+/30 \[.*images/s.*loss \d\.\d+, error [\d.]+ %", err)
+
+
+def record(**more: Any) -> dict[str, Any]:
+    errors = {f"{part}_top{k}_error": 0.98765 for part in ("train", "val") for k in (1, 5)}
+    losses = {"train_loss": 16.98766, "val_loss": 16.12346}
+    return {
+        **errors, **losses, "epoch": 99, "lr": 0.01, "seconds": 3600 * 9.0, "skipped": 0,
+        "data_share": 0.05,
+    } | more  # fmt: skip
+
+
+@pytest.mark.host_only("computes nothing")
+def test_an_epochs_line_is_short_and_says_error(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = Display()
+    shown.epoch(record(), 199)
+    line = capsys.readouterr().out
+    assert line == (
+        "epoch 99/199  error 98.77 %, top-5 98.77 %, loss 16.1235 (training 98.77 %, 16.9877), "
+        "900 h left\n"
+    )
+    assert len(line) - 1 <= 100
+    shown.epoch(record(lr=0.001, data_share=0.06, skipped=3, epoch=100), 199)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  learning rate 0.001; 6 % of the time waiting for images; 3 images skipped"
+    ]
+    shown.epoch(record(lr=0.001, skipped=3, val_loss=1e6), 99)  # nothing new, nothing left
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.endswith("loss 1e+06 (training 98.77 %, 16.9877)")
+
+
+@pytest.mark.host_only("computes nothing")
+@pytest.mark.parametrize("steps", [3, 157, 1000, 10_009])
+def test_a_log_has_at_most_ten_lines_an_epoch(
+    steps: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    shown, totals = Display(), Metrics(1.0, 0.5, 0.1, 8)
+    for epoch in (1, 2):
+        shown.begin(epoch, 2, 8 * steps - 3, 0, 8)
+        for position in range(1, steps + 1):
+            shown.advance(8 if position < steps else 5)
+            shown.measured((epoch - 1) * steps + position, totals, 100.0)
+        shown.epoch(record(epoch=epoch, data_share=0.5), 2)
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) <= 10 and all(len(line) <= 100 for line in lines)
+        assert len(lines) > (6 if steps > 300 else 1)
 
 
 @pytest.mark.host_only("computes nothing")
@@ -388,7 +528,7 @@ def test_a_previous_run_is_kept_or_replaced_as_asked(tmp_path: Path) -> None:
 
     outcome = run(tmp_path, overwrite=True, epochs=2, on_step=at_step(1, interrupt))
     assert last(outcome).progress.step == 1
-    assert set(os.listdir(outcome.folder)) == {"last.safetensors"}
+    assert set(os.listdir(outcome.folder)) == {"last.safetensors", "run.toml"}
 
 
 @pytest.mark.host_only("computes nothing")
@@ -466,9 +606,9 @@ def test_resume_refuses_another_run(
         ({"shared_crop": 0}, UserError, "shared-crop is 0; expected at least 1"),
         ({"threads": 0}, UserError, "threads is 0"),
         ({"schedule": "cosine"}, UserError, "schedule is 'cosine'; expected"),
-        ({"devices": "host,host,host"}, DeviceError, "3 devices; expected one, or two"),
-        ({"devices": "cuda:99"}, DeviceError, "device cuda:99: "),
-        ({"devices": "tpu"}, DeviceError, "device is 'tpu'; expected host or cuda"),
+        ({"device": "host,host,host"}, DeviceError, "3 devices; expected one, or two"),
+        ({"device": "cuda:99"}, DeviceError, "device cuda:99: "),
+        ({"device": "tpu"}, DeviceError, "device is 'tpu'; expected cpu, cuda or cuda"),
         ({"data": "folder:/nowhere"}, DataError, "/nowhere: no such folder"),
         (
             {"net": "alexnets", "image_size": None},
@@ -481,7 +621,7 @@ def test_resume_refuses_another_run(
 def test_wrong_options(tmp_path: Path, more: dict[str, Any], error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         run(tmp_path, **more)
-    assert os.listdir(tmp_path / "run") == [] if (tmp_path / "run").exists() else True
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.host_only("computes nothing")

@@ -179,7 +179,7 @@ class Layer:
         return {}
 
     def workspace(self, at: Device, *shapes: Shape, images: int) -> int:
-        """Floats of workspace that the backward pass needs on the device `at`."""
+        """Floats of workspace that a pass needs on the device `at`."""
         return 0
 
     def macs(self, *shapes: Shape) -> int:

@@ -99,6 +99,7 @@ class Conv(Layer):
             pad=self.pad,
             groups=self.groups,
             activation=self.activation,
+            workspace=buffers.workspace,
             out=buffers.y,
         )
 
@@ -114,6 +115,7 @@ class Conv(Layer):
                 stride=self.stride,
                 pad=self.pad,
                 groups=self.groups,
+                workspace=buffers.workspace,
                 out=buffers.dx,
             )
 

@@ -60,14 +60,22 @@ class Linear(Layer):
 
     def forward(self, buffers: LayerBuffers, step: StepContext) -> None:
         w, b = buffers.parameters["weight"], buffers.parameters["bias"]
-        ops.linear_forward(_flat(buffers.x), w, b, activation=self.activation, out=buffers.y)
+        ops.linear_forward(
+            _flat(buffers.x),
+            w,
+            b,
+            activation=self.activation,
+            workspace=buffers.workspace,
+            out=buffers.y,
+        )
 
     def backward(self, buffers: LayerBuffers, step: StepContext) -> None:
         dy = buffers.output_gradient
         if self.activation:
             ops.activation_backward(dy, buffers.y, self.activation, out=dy)
         if buffers.dx is not None:
-            ops.linear_backward_data(dy, buffers.parameters["weight"], out=_flat(buffers.dx))
+            w, dx = buffers.parameters["weight"], _flat(buffers.dx)
+            ops.linear_backward_data(dy, w, workspace=buffers.workspace, out=dx)
 
     def backward_parameters(self, buffers: LayerBuffers, step: StepContext) -> None:
         dy, dw = buffers.output_gradient, buffers.gradients["weight"]

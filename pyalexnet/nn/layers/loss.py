@@ -12,6 +12,11 @@ from pyalexnet.device import Array, Device, HostArray
 TOP = 5  # classes in a top-5 answer; all of them if there are fewer
 
 
+def has_top5(classes: int) -> bool:
+    """Whether a top-5 error says anything of so many classes: of five or fewer it is always 0."""
+    return classes > TOP
+
+
 class LossBuffers:
     """Arrays of the loss on the device that has the logits.
 
