@@ -7,8 +7,8 @@
 `state`           `TrainingState`: model, optimiser, schedule and progress
 `trainer`         `train`: the loop over epochs and steps
 `validation`      loss and errors on the validation images
-`report`          what a run tells its user; `display` prints, `metrics` writes metrics.jsonl and
-                  the curve
+`report`          what a run tells its user; `display` prints, `metrics` writes metrics.jsonl,
+                  `curve` draws it
 `checkpoint`      the file of a run, or of a model
 `run_folder`      the run's folder: new, resumed or replaced
 `interruption`    the signals that stop a run

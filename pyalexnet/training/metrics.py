@@ -1,4 +1,4 @@
-"""Results of a run: one line of JSON per epoch, and the learning curve."""
+"""Results of a run: one line of JSON per epoch, and when the learning curve is drawn."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from pyalexnet import files
 from pyalexnet.errors import UserError
+from pyalexnet.training import curve
 
 LINES, CURVE = "metrics.jsonl", "curve.png"
 
-_TITLES = {"top1_error": "top-1", "top5_error": "top-5"}
 _DRAW_SECONDS = 30  # between drawings, which take half a second
 
 
@@ -25,6 +25,8 @@ class MetricsFile:
     after : int
         Lines of later epochs are removed, because a resumed run trains these again. So is a line
         that a crash has cut off.
+    subject : curve.Subject
+        What the curve's title names.
 
     Attributes
     ----------
@@ -42,9 +44,10 @@ class MetricsFile:
         A file cannot be read or written.
     """
 
-    def __init__(self, folder: Path, after: int) -> None:
+    def __init__(self, folder: Path, after: int, subject: curve.Subject) -> None:
         self._lines = folder / LINES
         self._curve = folder / CURVE
+        self._subject = subject
         self._drawn = time.monotonic()
         self.records: list[dict[str, Any]] = []
         try:
@@ -73,7 +76,7 @@ class MetricsFile:
         """Draws the curve, if there are epochs."""
         if not self.records:
             return
-        files.replace(self._curve, _picture(self.records))
+        files.replace(self._curve, curve.png(self.records, self._subject))
         self._drawn = time.monotonic()
 
 
@@ -87,46 +90,3 @@ def _record(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return record if isinstance(record, dict) and isinstance(record.get("epoch"), int) else None
-
-
-def _picture(records: list[dict[str, Any]]) -> bytes:
-    """A PNG of losses (left) and errors (right) by epoch."""
-    import io
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    losses, errors = figure.subplots(1, 2)
-    epochs = [record["epoch"] for record in records]
-    styles = {"train": "--", "val": "-"}
-    names = {"train": "training", "val": "validation"}
-    for part, style in styles.items():
-        losses.plot(epochs, _column(records, f"{part}_loss"), style, color="C0", label=names[part])
-        for rank, colour in (("top1_error", "C1"), ("top5_error", "C2")):
-            if f"{part}_{rank}" not in records[0]:
-                continue
-            values = [100 * value for value in _column(records, f"{part}_{rank}")]
-            label = f"{names[part]} {_TITLES[rank]}"
-            errors.plot(epochs, values, style, color=colour, label=label)
-    before = records[0]["lr"]
-    for record in records:
-        if record["lr"] != before:
-            for axes in (losses, errors):
-                axes.axvline(record["epoch"] - 0.5, color="0.8", linewidth=1, zorder=0)
-            before = record["lr"]
-    for axes, label in ((losses, "loss"), (errors, "error (%)")):
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
-        axes.set_ylim(bottom=0)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(frameon=False)
-        axes.spines[["top", "right"]].set_visible(False)
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
-
-
-def _column(records: list[dict[str, Any]], key: str) -> list[float]:
-    return [float(record[key]) for record in records]

@@ -17,6 +17,7 @@ from pyalexnet.text import printable, version
 from pyalexnet.training import recipes
 from pyalexnet.training.chance import ChanceWatch
 from pyalexnet.training.checkpoint import Progress
+from pyalexnet.training.curve import Subject
 from pyalexnet.training.display import Display
 from pyalexnet.training.metrics import MetricsFile
 from pyalexnet.training.plan import Plan
@@ -59,7 +60,12 @@ class Report:
         UserError
             It cannot be read or written.
         """
-        self._metrics = MetricsFile(self._folder, after=progress.epoch)
+        source, path = find_source(self._plan.options["data"])
+        name = self._dataset.name
+        if path is not None and source.name == "folder":
+            name = path.absolute().name  # own images, which are known by their folder's name
+        subject = Subject(name, self._plan.net.name, len(self._dataset.classes))
+        self._metrics = MetricsFile(self._folder, progress.epoch, subject)
 
     def add_epoch(self, record: dict[str, Any]) -> None:
         """Appends a line to metrics.jsonl, where it is open; errors as `open_metrics`."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 import pyalexnet
@@ -205,7 +206,7 @@ def test_figure(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.host_only("computes nothing")
 def test_figure_of_long_names(tmp_path: Path) -> None:
-    """Bars are as long as their probabilities, and red for the true class; $ makes no formula."""
+    """Bars are as long as their probabilities; $ makes no formula."""
     image = write_image(tmp_path / "a.png")
     names = ["a $broken$ ^name, 鰻", "b" * 80, "c", "d", "e"]
     shares = [0.5, 0.25, 0.125, 0.0625, 0.03125]
@@ -215,11 +216,64 @@ def test_figure_of_long_names(tmp_path: Path) -> None:
     with Image.open(tmp_path / "f.png") as drawn:
         pixels = np.asarray(drawn.convert("RGB")).astype(int)
     rows = pixels.shape[0] // 2  # of the figure's two rows of images
-    bars = (pixels[-rows:, : pixels.shape[1] // 4] == [0xAE, 0xC7, 0xE8]).all(axis=2).sum(axis=1)
-    right = (pixels[-rows:, : pixels.shape[1] // 4] == [0xEC, 0x8F, 0x89]).all(axis=2).sum(axis=1)
-    side = 2.2 * 150
-    assert bars.max() == pytest.approx(0.5 * side, abs=3)
-    assert right.max() == pytest.approx(0.25 * side, abs=3)
+    bars = (pixels[-rows:, : pixels.shape[1] // 4] == [0xB7, 0xCF, 0xE8]).all(axis=2).sum(axis=1)
+    assert bars.max() == pytest.approx(0.5 * 0.76 * 2.2 * 150, abs=3)
+
+
+def captions(figure: Figure) -> list[str]:
+    """The texts of a figure's axes, but for those of bars, in order."""
+    found = [axes.texts[0].get_text() for axes in figure.axes if len(axes.texts) == 1]
+    return [text for text in found if text]
+
+
+def made_prediction(path: Path, best: str, truth: str | None, share: float = 0.9) -> Prediction:
+    other = "cat" if best == "dog" else "dog"
+    return Prediction(path, [(best, share), (other, 1 - share)], truth)
+
+
+@pytest.mark.host_only("computes nothing")
+def test_figure_begins_with_what_is_wrong(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "a.png")
+    made = [
+        made_prediction(image, best, truth)
+        for best, truth in (("dog", "dog"), ("dog", "cat"), ("cat", None), ("cat", "dog"))
+    ]
+    drawn = figure.grid(made)
+    title = "2 of 3 wrong, 1 of unknown class (framed, first; the true class is outlined)"
+    assert captions(drawn) == [title, "✗ cat", "✗ dog", "✓ dog", "a.png"]
+    frames = [len(axes.patches) for axes in drawn.axes if axes.get_images()]
+    assert frames == [1, 1, 0, 0]
+    assert captions(figure.grid(made[:1])) == ["0 of 1 wrong", "✓ dog"]
+    assert captions(figure.grid(made[2:3])) == ["a.png"]
+
+
+@pytest.mark.host_only("computes nothing")
+def test_figure_outlines_the_true_class(tmp_path: Path) -> None:
+    """Also where its bar is too short to be seen."""
+    image = write_image(tmp_path / "a.png")
+    bars = figure.grid([made_prediction(image, "dog", "cat", 0.999)]).axes[-1]
+    (outline,) = (patch for patch in bars.patches if not patch.get_fill())
+    assert round(outline.get_y() + outline.get_height() / 2) == 1
+    assert outline.get_width() == 0.76
+    weights = {text.get_text(): text.get_fontweight() for text in bars.texts}
+    assert weights == {"dog": "normal", "99.9 %": "normal", "cat": "bold", "0.1 %": "normal"}
+
+
+@pytest.mark.host_only("computes nothing")
+@pytest.mark.parametrize("count", [1, 2, 3, 40])
+def test_texts_of_a_figure_do_not_overlap(tmp_path: Path, count: int) -> None:
+    image = write_image(tmp_path / "a.png")
+    long = "The quick brown fox jumps over the lazy dog"
+    made = Prediction(image, [("dog", 1.0), (long, 0.0), (long[4:], 0.0)], long)
+    drawn = figure.grid([made] * count)
+    drawn.canvas.draw()
+    header = drawn.axes[0].texts[0].get_window_extent()
+    assert header.y0 > max(axes.bbox.y1 for axes in drawn.axes if axes.get_images())
+    for axes in drawn.axes:
+        boxes = [text.get_window_extent() for text in axes.texts]
+        assert all(drawn.bbox.x0 <= box.x0 and box.x1 <= drawn.bbox.x1 for box in boxes)
+        for index, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[index + 1 :])
 
 
 def test_a_grey_net_sees_colours_in_grey(tmp_path: Path) -> None:
