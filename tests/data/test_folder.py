@@ -165,14 +165,9 @@ DAMAGES = ["empty", "text", "truncated", "bomb", "missing"]
 @pytest.mark.parametrize("how", DAMAGES)
 def test_damaged_image_is_named(tmp_path: Path, name: str, how: str) -> None:
     file = damage(tmp_path / name, how)
-    with pytest.raises(DataError, match=rf"{name}: .*{'pixels' if how == 'bomb' else 'readable'}"):
+    what = {"bomb": "pixels", "missing": "no such file"}.get(how, "readable")
+    with pytest.raises(DataError, match=rf"{name}: .*{what}"):
         load_image(file, 16)
-
-
-def test_other_formats_are_refused(tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", format="BMP")
-    with pytest.raises(DataError, match=r"a\.png: not a readable JPEG or PNG"):
-        load_image(tmp_path / "a.png", 8)
 
 
 def test_damaged_image_stops_reading_or_is_skipped(tmp_path: Path) -> None:
