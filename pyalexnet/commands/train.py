@@ -58,8 +58,15 @@ def parser() -> argparse.ArgumentParser:
         "--image-size",
         type=int,
         metavar="PIXELS",
-        help="rows and columns to which a folder's images are resized (default: 64 for the small "
-        "net, else 256)",
+        help="rows and columns to which images are resized (default for a folder: 64 for the small "
+        "net, else 256; for others: their own)",
+    )
+    add(
+        "--val-share",
+        type=float,
+        metavar="SHARE",
+        help="share of each class held out for validation, by file name, where a folder has no "
+        "val/ (default: 0.1)",
     )
     add("--seed", type=int, help="random seed (default: 0)")
 

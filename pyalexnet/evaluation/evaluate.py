@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,16 +128,27 @@ def _common_spec(members: Sequence[Member]) -> str:
 
 
 def _open_sets(members: Sequence[Member], spec: str, skip_bad: bool) -> list[data.Dataset]:
-    """The data set at each member's image size; members with the same size share it."""
+    """The data set at each member's image size; members with the same size share it.
+
+    A share of it is held out as it was when the net was trained.
+    """
     source, _ = data.find_source(spec)
-    opened: dict[int | None, data.Dataset] = {}
-    sets = []
+    opened: dict[Any, data.Dataset] = {}
+    sets: list[data.Dataset] = []
     for path, _, checkpoint in members:
-        size = checkpoint.image_shape[0] if source.resizes else None
-        if size not in opened:
-            opened[size] = data.open_dataset(spec, size=size, skip_bad=skip_bad)
-        check_data(path, checkpoint, opened[size])
-        sets.append(opened[size])
+        size = checkpoint.image_shape[0] if source.may_resize else None
+        share = checkpoint.data.get("val_share")
+        if (size, share) not in opened:
+            opened[size, share] = data.open_dataset(
+                spec, size=size, skip_bad=skip_bad, val_share=share
+            )
+        sets.append(opened[size, share])
+        check_data(path, checkpoint, sets[-1])
+        if sets[-1].val_share != sets[0].val_share:
+            raise CheckpointError(
+                f"{path}: val-share is {sets[-1].val_share}; expected {sets[0].val_share}, that of "
+                f"{members[0].path}"
+            )
     return sets
 
 

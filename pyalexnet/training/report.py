@@ -69,6 +69,8 @@ class Report:
             f"data    {self._dataset.name}: {len(train):,} + {len(val):,} images of "
             f"{'×'.join(map(str, train.shape))}, {len(self._dataset.classes)} classes"
         )
+        for note in self._dataset.notes:
+            self.display.line(f"        {note}")
         parameters = sum(parameter.size for parameter in net.parameters().values())
         self.display.line(f"net     {net.name}: {parameters:,} parameters")
         replicas = f"{processes} replicas, the first on " if processes > 1 else ""

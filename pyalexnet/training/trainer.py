@@ -63,7 +63,9 @@ def summary(**given: Any) -> str:
     options = Options(**{name: value for name, value in given.items() if value is not None})
     options.check()
     found = devices.open(options.devices, options.threads)
-    dataset = data.open_dataset(options.data, size=options.stored_size())
+    dataset = data.open_dataset(
+        options.data, size=options.stored_size(), val_share=options.val_share
+    )
     model = Model(build_net(options, dataset), found, options.batch_size)
     return model.summary(SGD(model))
 
@@ -135,7 +137,10 @@ def _set_up(
         )
     found = devices.open(job.local_devices(options.devices), options.threads or job.cores)
     dataset = data.open_dataset(
-        options.data, size=options.stored_size(), skip_bad=options.skip_bad_images
+        options.data,
+        size=options.stored_size(),
+        skip_bad=options.skip_bad_images,
+        val_share=options.val_share,
     )
     saved = None if checkpoint is None or given & {"net", "dropout"} else checkpoint.net
     plan = decide(options, dataset, saved, job.cores)
