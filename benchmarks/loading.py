@@ -29,6 +29,7 @@ from pyalexnet import data
 from pyalexnet.cores import count_cores
 from pyalexnet.data.imagenet.prepare import prepare
 from pyalexnet.data.sources.folder import FolderSplit
+from pyalexnet.data.sources.image_files import LeftOut, find_images
 from pyalexnet.data.sources.shards import Encoding, open_imagenet
 
 SIZE = 256
@@ -135,7 +136,8 @@ def measure_jpegs(folder: Path, args: argparse.Namespace) -> None:
     paths = sorted(folder.glob("*/*.jpg"))
     size = sum(path.stat().st_size for path in paths) / len(paths)
     print(f"{len(paths)} JPEGs of 500×375, {size / 1e3:.0f} kB on average, batch {args.batch}:")
-    split = FolderSplit(folder, CLASSES, SIZE, skip_bad=False)
+    names = [find_images(folder / name, LeftOut()) for name in CLASSES]
+    split = FolderSplit(folder, CLASSES, names, SIZE, skip_bad=False)
 
     def pillow() -> None:
         for path in paths:

@@ -39,7 +39,7 @@ def parser() -> Parser:
         "Trains an AlexNet. mpirun -n R pyalexnet-train ... trains with R processes.",
         {
             "": "a small AlexNet on drawn shapes",
-            "--data folder:photos": "your own images",
+            "--data photos": "your own images, a folder for each class",
         },
         argument_default=argparse.SUPPRESS,
     )
@@ -51,7 +51,13 @@ def parser() -> Parser:
         "--image-size",
         type=whole,
         metavar="PIXELS",
-        help="resize a folder's images to so many rows and columns",
+        help="resize images to so many rows and columns",
+    )
+    add(
+        "--val-share",
+        type=real,
+        metavar="SHARE",
+        help="validate on it if there is no val/ (default: 0.1)",
     )
     add("--net", help=f"{', '.join(zoo.NAMES)}, or a .json file")
     add(

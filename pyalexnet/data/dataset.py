@@ -121,6 +121,11 @@ class Dataset:
         Its colour statistics, if stored with the data; RGB only.
     ids : list of int, optional
         ILSVRC2012_ID (1-based) by label, for submission files.
+    val_share : float, optional
+        The share of images that was held out for validation, if the data has no images of its own
+        for that.
+    notes : tuple of str
+        Lines for the user: how images were divided, what was left out.
     """
 
     name: str
@@ -131,6 +136,8 @@ class Dataset:
     mean: NDArray[np.float32] | None = None
     colour: Colour | None = None
     ids: list[int] | None = None
+    val_share: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def check_labels(labels: NDArray[np.integer], classes: int, source: object) -> None:

@@ -1,8 +1,10 @@
-"""Reads JPEG and PNG files into arrays."""
+"""Reads image files into arrays."""
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -12,20 +14,53 @@ from PIL import Image, UnidentifiedImageError
 
 from pyalexnet.errors import DataError
 
-# Many JPEGs of ImageNet have broken EXIF data, which is not used here; Pillow warns about it.
+# Many JPEGs have broken EXIF data; Pillow warns about it.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff|Jpeg|Png)ImagePlugin")
+
+# EPS and WMF run other programs; Pillow only names the others, and leaves decoding to plugins.
+_NOT_DECODED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
+
+_ORIENTATION = 0x0112  # EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_Square = Callable[[Image.Image], NDArray[np.uint8]]
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Returns the formats that `load_image` reads: those of the installed Pillow."""
+    Image.init()
+    # JPEG and PNG first: a file is tried in each in turn.
+    found = sorted(Image.OPEN, key=lambda name: (name not in ("JPEG", "PNG"), Image.ID.index(name)))
+    return tuple(name for name in found if name not in _NOT_DECODED)
+
+
+@functools.cache
+def endings() -> tuple[str, ...]:
+    """Returns the endings of these formats' files, in lower case."""
+    known = {*formats(), "MPO"}  # several JPEGs in one file, which the JPEG plugin opens
+    extensions = Image.registered_extensions().items()
+    return tuple(sorted(ending for ending, name in extensions if name in known))
 
 
 def load_image(path: str | Path, size: int, *, channels: int = 3) -> NDArray[np.uint8]:
     """Reads an image, scales its short side to `size` and crops the centre (paper, section 2).
 
-    Greyscale, CMYK and palette images are converted to RGB; transparent ones are composited on
-    white. The EXIF orientation is ignored, as in the paper's pipeline and later ones.
+    The EXIF orientation is applied. Greyscale, CMYK and palette images are converted to RGB;
+    transparent ones are composited on white. Of several frames or pages, the first is read.
 
     Parameters
     ----------
     path : str or Path
-        A JPEG or PNG file, recognised by its content.
+        A file of one of `formats`, recognised by its content.
     size : int
         Rows and columns of the result.
     channels : int
@@ -38,35 +73,79 @@ def load_image(path: str | Path, size: int, *, channels: int = 3) -> NDArray[np.
     Raises
     ------
     DataError
-        The file is missing, damaged, not a JPEG or PNG, or has too many pixels.
+        The file is missing, damaged, not an image or no regular file, or has too many pixels.
     """
-    return _load(path, path, size, channels)
+    if not Path(path).is_file():  # opening a pipe would wait for its other end
+        raise DataError(_no_file(Path(path)))
+
+    def square(image: Image.Image) -> NDArray[np.uint8]:
+        return resize_image(image, size, channels=channels)
+
+    return _load(path, path, size, formats(), "image", square)
 
 
 def decode_image(
     content: bytes, size: int, *, name: object, channels: int = 3
 ) -> NDArray[np.uint8]:
-    """Decodes a file's content as `load_image` does; `name` names it in errors."""
+    """Decodes an image of ImageNet, as `load_image` does with two differences.
+
+    Only JPEG and PNG are read. The EXIF orientation is ignored, as in the paper's pipeline and
+    later ones.
+
+    Parameters
+    ----------
+    content : bytes
+        The file's.
+    size, channels
+        As in `load_image`.
+    name : object
+        Names the image in errors.
+    """
+    kind = "JPEG or PNG image"
     if not content:
-        raise DataError(f"{name}: empty; expected a JPEG or PNG image")
-    return _load(BytesIO(content), name, size, channels)
+        raise DataError(f"{name}: empty; expected a {kind}")
+
+    def square(image: Image.Image) -> NDArray[np.uint8]:
+        return _square(image, size, channels)
+
+    return _load(BytesIO(content), name, size, ("JPEG", "PNG"), kind, square)
 
 
-def _load(file: str | Path | BytesIO, name: object, size: int, channels: int) -> NDArray[np.uint8]:
+def resize_image(image: Image.Image, size: int, *, channels: int = 3) -> NDArray[np.uint8]:
+    """Returns an open image as `load_image` does."""
+    return _square(_upright(image), size, channels)
+
+
+def _no_file(path: Path) -> str:
+    if path.is_dir():
+        return f"{path}: a folder; expected an image file"
+    if path.exists():
+        return f"{path}: not a regular file; expected an image file"
+    return f"{path}: no such file"
+
+
+def _load(
+    file: str | Path | BytesIO,
+    name: object,
+    size: int,
+    formats: tuple[str, ...],
+    kind: str,
+    square: _Square,
+) -> NDArray[np.uint8]:
     try:
-        with Image.open(file, formats=("JPEG", "PNG")) as image:
+        with Image.open(file, formats=formats) as image:
             _check_pixels(image)
             # Decode a large JPEG at reduced resolution, still at least twice the result's.
             image.draft("RGB", (2 * size, 2 * size))
-            square = _centre(_plain(image), size)
-        pixels = np.asarray(square.convert("L" if channels == 1 else "RGB"), np.uint8)
-        return pixels.reshape(size, size, channels)
+            return square(image)
     except UnidentifiedImageError:
-        raise DataError(f"{name}: not a readable JPEG or PNG image") from None
+        raise DataError(f"{name}: not a readable {kind}") from None
     except MemoryError:  # says nothing about the image
         raise
+    except PermissionError as error:
+        raise DataError(f"{name}: cannot be read: {error.strerror}") from error
     except Exception as error:  # Pillow raises many types for damaged and oversized files
-        raise DataError(f"{name}: not a readable JPEG or PNG image: {error}") from error
+        raise DataError(f"{name}: not a readable {kind}: {error}") from error
 
 
 def _check_pixels(image: Image.Image) -> None:
@@ -76,7 +155,23 @@ def _check_pixels(image: Image.Image) -> None:
         raise ValueError(f"size is {image.width}×{image.height} pixels; expected at most {limit:,}")
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # some formats hold EXIF data behind the pixels
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # Pillow raises many types for damaged EXIF data, which has no say then
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _square(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
+    square = _centre(_plain(image), size).convert("L" if channels == 1 else "RGB")
+    return np.asarray(square, np.uint8).reshape(size, size, channels)
+
+
 def _plain(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("pixels are floats; expected 8 or 16 bits")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
         high_bytes = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
         return Image.fromarray(high_bytes).convert("RGB")
@@ -93,9 +188,3 @@ def _centre(image: Image.Image, size: int) -> Image.Image:
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-
-
-def resize_image(image: Image.Image, size: int, *, channels: int = 3) -> NDArray[np.uint8]:
-    """An open image as `load_image` gives it."""
-    square = _centre(_plain(image), size).convert("L" if channels == 1 else "RGB")
-    return np.asarray(square, np.uint8).reshape(size, size, channels)

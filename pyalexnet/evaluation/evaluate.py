@@ -138,15 +138,21 @@ def _common_spec(members: Sequence[Member]) -> str:
 def _open_sets(
     members: Sequence[Member], spec: str, skip_bad: bool, *, given: bool
 ) -> list[Dataset]:
-    """The data set at each member's image size; members with the same size share it."""
+    """The data set at each member's image size; members with the same size share it.
+
+    A share of it is held out as it was when the net was trained.
+    """
     source, _ = find_source(spec)
-    opened: dict[int | None, Dataset] = {}
-    sets = []
+    opened: dict[tuple[int | None, float | None], Dataset] = {}
+    sets: list[Dataset] = []
     for path, _, checkpoint in members:
-        size = checkpoint.image_shape[0] if source.resizes else None
-        if size not in opened:
+        size = checkpoint.image_shape[0] if source.may_resize else None
+        share = checkpoint.data.get("val_share")
+        if (size, share) not in opened:
             try:
-                opened[size] = open_dataset(spec, size=size, skip_bad=skip_bad)
+                opened[size, share] = open_dataset(
+                    spec, size=size, skip_bad=skip_bad, val_share=share
+                )
             except DataError as error:
                 if given:
                     raise
@@ -154,8 +160,13 @@ def _open_sets(
                     f"{error}; {path} was trained on {spec}: give --data, as in --data "
                     f"{source.form}"
                 ) from error
-        check_data(path, checkpoint, opened[size])
-        sets.append(opened[size])
+        check_data(path, checkpoint, opened[size, share])
+        sets.append(opened[size, share])
+        if sets[-1].val_share != sets[0].val_share:
+            raise CheckpointError(
+                f"{path}: val-share is {sets[-1].val_share}; expected {sets[0].val_share}, that of "
+                f"{members[0].path}"
+            )
     return sets
 
 

@@ -70,6 +70,4 @@ def _read(image: Any, number: int, shape: tuple[int, int, int]) -> Pixels:
         return resize_image(image, rows, channels=channels)
     if not isinstance(image, str | Path):
         raise DataError(f"image {number} is a {type(image).__name__}; {_EXPECTED}")
-    if not Path(image).exists():
-        raise DataError(f"{image}: no such file; expected an image")
     return load_image(image, rows, channels=channels)

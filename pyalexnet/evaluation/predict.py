@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pyalexnet import device as devices
-from pyalexnet.data.sources.folder import ENDINGS
+from pyalexnet.data.images import endings
 from pyalexnet.errors import CheckpointError, DataError
 from pyalexnet.evaluation import pixels
 from pyalexnet.evaluation import views as positions
@@ -111,10 +111,10 @@ def image_files(paths: Sequence[str | Path]) -> list[Path]:
             Path(folder, name)
             for folder, _, names in os.walk(path)
             for name in names
-            if name.lower().endswith(ENDINGS) and not name.startswith(".")
+            if name.lower().endswith(endings()) and not name.startswith(".")
         )
         if not found:
-            raise DataError(f"{path}: no image in this folder; expected *{', *'.join(ENDINGS)}")
+            raise DataError(f"{path}: no image in this folder; expected some, such as *.jpg")
         files += found
     return files
 

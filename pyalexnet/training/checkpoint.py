@@ -84,7 +84,8 @@ class Checkpoint:
     colour : Colour, optional
         How the training set's colours vary, where the run has colour noise.
     data : dict
-        The data set: "spec" as given, "name", and the numbers of images "train" and "val".
+        The data set: "spec" as given, "name", the numbers of images "train" and "val", and
+        "val_share", as `Dataset.val_share`.
     progress : Progress
     options : dict
         The run's options.

@@ -166,7 +166,8 @@ def _axes(figure: Figure, panel: _Panel, records: Records) -> Axes:
     else:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]))
     lines = {part: _column(records, f"{part}_{panel.key}", panel.scale) for part in _PARTS}
-    largest = max(map(max, lines.values()))
+    finite = [value for line in lines.values() for value in line if math.isfinite(value)]
+    largest = max(finite, default=0.0)  # a validation loss can be NaN
     with_chance = panel.chance <= _NEAR * largest
     axes.set_ylim(0, 1.12 * max(largest, panel.chance if with_chance else 0) or 1)
     axes.yaxis.set_major_locator(MaxNLocator(3 + round(height), steps=[1, 2, 5, 10]))

@@ -30,7 +30,9 @@ class Options:
     data : str
         As `data.open_dataset` takes it.
     image_size : int, optional
-        Rows and columns to which a folder's images are resized.
+        Rows and columns to which images are resized; a folder's always are.
+    val_share : float, optional
+        As `data.open_dataset` takes it.
     device : str
         As `device.open` takes it; two of a kind, as in "cuda:0,cuda:1", for a tower each.
     batch_size, epochs : int, optional
@@ -70,6 +72,7 @@ class Options:
     net: str | None = None
     data: str = "shapes"
     image_size: int | None = None
+    val_share: float | None = None
     device: str = "auto"
     batch_size: int | None = None
     epochs: int | None = None
@@ -141,6 +144,8 @@ class Options:
                 f"colour-variant is {self.colour_variant!r}; "
                 f"expected one of {', '.join(COLOUR_VARIANTS)}"
             )
+        if self.val_share is not None and not 0 < self.val_share < 1:
+            raise UserError(f"val-share is {self.val_share}; expected more than 0 and less than 1")
         if self.seed >= 2**64:
             raise UserError(f"seed is {self.seed}; expected less than 2^64")
         if self.schedule is not None:

@@ -23,6 +23,8 @@ _FEW = _EPOCH_STEPS * _BATCHES[1]  # images, of which fewer are few
 _MOST_EPOCHS = 120
 _FEW_NOISE = 0.8  # standard deviations of the set's own colours
 
+_ZEROS = 0.25  # of a net's field, that may at most lie outside the images
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -108,8 +110,9 @@ def decide(
     Raises
     ------
     UserError
-        The net does not fit the data, or has no dropout to change; colour noise is asked for and
-        the images have no three channels.
+        The net does not fit the data, or has no dropout to change; the data has one class;
+        colour noise is asked for and the images have no three channels; a share is to be held out
+        of data that has validation images.
     """
     channels = dataset.train.shape[2]
     if options.colour_noise and channels != 3:
@@ -117,7 +120,11 @@ def decide(
             f"colour-noise is {options.colour_noise:g}, but images of {options.data} have "
             f"{channels} channels; expected 3"
         )
-    net = build_net(options, dataset) if saved is None else saved
+    _check_data(options, dataset)
+    net = saved
+    if net is None:
+        net = build_net(options, dataset)
+        _check_fit(net, options, dataset)
     options = _with_defaults_of(net, options)
     small = max(net.input[1:]) <= SMALL_SIZE
     fitted = fit(len(dataset.train), small, options.batch_size)
@@ -192,6 +199,36 @@ def _power_of_two(value: int, bounds: tuple[int, int]) -> int:
 
 def _round(value: float) -> float:
     return float(f"{value:.2g}")
+
+
+def _check_data(options: Options, dataset: Dataset) -> None:
+    if len(dataset.classes) < 2:
+        name = dataset.classes[0]
+        raise UserError(
+            f"data {options.data}: has one class, {name!r}; expected at least two. If {name} is "
+            "itself a folder of classes, give that as --data"
+        )
+    if options.val_share is not None and dataset.val_share is None:
+        raise UserError(
+            f"val-share is {options.val_share:g}, but {options.data} has validation images of its "
+            "own; expected no val-share"
+        )
+
+
+def _check_fit(net: Net, options: Options, dataset: Dataset) -> None:
+    """Raises UserError where zeros around the images would fill much of what the net reads."""
+    _, *reads = net.input
+    stored = dataset.train.shape[:2]
+    covered = math.prod(map(min, reads, stored)) / math.prod(reads)
+    if covered < 1 - _ZEROS:
+        enlarge = f"--image-size {max(reads) * 8 // 7}, or "
+        source, _ = data.find_source(options.data)
+        raise UserError(
+            f"net {net.name} reads {reads[0]}×{reads[1]}, but images of {options.data} are "
+            f"{stored[0]}×{stored[1]}: zeros would fill {100 * (1 - covered):.0f} % of its field; "
+            f"expected at most {100 * _ZEROS:.0f} %: give {enlarge * source.may_resize}"
+            "another net, such as --net small"
+        )
 
 
 def build_net(options: Options, dataset: Dataset) -> Net:

@@ -83,13 +83,11 @@ class Report:
 
     def _recipe(self, device: str) -> str:
         given = self._plan.options
-        source, _ = find_source(given["data"])
         decided = {
             name: value if name == "net" else getattr(self._plan, name, value)
             for name, value in given.items()
             if name not in _NOT_OF_A_RUN
         }
-        decided["image_size"] = self._dataset.train.shape[0] if source.resizes else None
         decided["device"] = device
         return (
             f"# The options of a run, as decided by pyalexnet {version()}. To repeat it, in\n"
@@ -118,6 +116,8 @@ class Report:
             lines["fit"] = plan.fitted
         for name, words in lines.items():
             self.display.line(f"{name:<8}{words}")
+            for note in self._dataset.notes if name == "data" else ():
+                self.display.line(f"{'':<8}{note}")
         if verbose:
             self.display.line(self._recipe(verbose).rstrip())
         if progress.step and progress.epoch < plan.epochs:

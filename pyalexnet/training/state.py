@@ -107,6 +107,7 @@ class TrainingState:
                 "name": dataset.name,
                 "train": len(dataset.train),
                 "val": len(dataset.val),
+                "val_share": dataset.val_share,
             },
             progress=self.progress,
             options=self._plan.options,

@@ -71,7 +71,9 @@ def build(**given: Any) -> tuple[Model, SGD]:
     options = Options.of(given)
     options.check()
     found = devices.open(options.device, options.threads)
-    dataset = data.open_dataset(options.data, size=options.stored_size())
+    dataset = data.open_dataset(
+        options.data, size=options.stored_size(), val_share=options.val_share
+    )
     plan = decide(options, dataset)
     model = Model(plan.net, found, plan.batch_size)
     return model, SGD(model)
@@ -136,7 +138,10 @@ def _set_up(start: Start, given: set[str], job: Communicator) -> Setup:
     folder, options, path, checkpoint = start
     found = devices.open(job.local_devices(options.device), options.threads or job.cores)
     dataset = data.open_dataset(
-        options.data, size=options.stored_size(), skip_bad=options.skip_bad_images
+        options.data,
+        size=options.stored_size(),
+        skip_bad=options.skip_bad_images,
+        val_share=options.val_share,
     )
     saved = None if checkpoint is None or given & {"net", "dropout"} else checkpoint.net
     plan = decide(options, dataset, saved, job.cores)

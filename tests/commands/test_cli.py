@@ -423,7 +423,7 @@ def test_eval_mistakes(trained: Outcome, tmp_path: Path, capsys: Captured) -> No
         ([str(tmp_path / "none")], "none: no such file"),
         (
             [str(checkpoint), f"--data=mnist:{digits}"],
-            "expected that of mnist, 28×28×1",
+            "expected that of mnist, 10×10×1",
         ),
         ([str(checkpoint), "--device=cuda:99"], "device cuda:99"),
         ([str(checkpoint), "--batch-size=0"], "batch-size is 0"),

@@ -150,7 +150,7 @@ def test_a_loaded_net_takes_images_of_any_kind(checkpoint: Path, tmp_path: Path)
         (np.zeros((4, 4, 3), np.float32), r"image 0 is float32 \(4, 4, 3\); expected a path"),
         (np.zeros((4, 4, 2), np.uint8), r"image 0 is uint8 \(4, 4, 2\); expected"),
         ([3], "image 0 is a int; expected a path"),
-        ("none.png", "none.png: no such file; expected an image"),
+        ("none.png", "none.png: no such file"),
     ],
 )
 def test_what_is_no_image(checkpoint: Path, image: Any, message: str) -> None:
@@ -308,8 +308,11 @@ def test_mistakes_are_one_line(
     for words, message in (
         ([str(checkpoint), str(tmp_path / "none.png")], "none.png"),
         ([str(tmp_path / "none"), image], "none: no such file; expected a checkpoint"),
-        ([str(checkpoint), str(tmp_path / "empty")], "empty: no image in this folder; expected *"),
-        ([str(checkpoint), "x.png"], "error: x.png: no such file; expected an image"),
+        (
+            [str(checkpoint), str(tmp_path / "empty")],
+            "empty: no image in this folder; expected some",
+        ),
+        ([str(checkpoint), "x.png"], "error: x.png: no such file"),
         ([str(checkpoint), image, "--topk=0"], "topk is 0; expected at least 1"),
         ([str(checkpoint), image, "--device=cuda:99"], "device cuda:99"),
         ([str(checkpoint), str(checkpoint)], "images is empty; expected image files"),

@@ -21,7 +21,6 @@ import tqdm
 from PIL import Image
 
 from helpers import target, tiny
-from helpers.data_files import write_mnist
 from helpers.splits import workers
 from helpers.target import assign
 from helpers.tiny import STEPS, records, run
@@ -622,15 +621,6 @@ def test_wrong_options(tmp_path: Path, more: dict[str, Any], error: type, messag
     with pytest.raises(error, match=message):
         run(tmp_path, **more)
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.host_only("computes nothing")
-def test_image_size_is_for_folders(tmp_path: Path) -> None:
-    folder = write_mnist(tmp_path / "mnist")
-    with pytest.raises(
-        DataError, match=r"image size is 40; expected 28: images of .* are not resized"
-    ):
-        run(tmp_path, data=f"mnist:{folder}", image_size=40)
 
 
 @pytest.mark.host_only("computes nothing")

@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pyalexnet.data.imagenet.listing import Group, Names, Skipped, Source, opened
-from pyalexnet.data.sources.folder import ENDINGS
 from pyalexnet.errors import DataError
 from pyalexnet.text import printable
+
+ENDINGS = (".jpg", ".jpeg", ".png")
 
 _BLOCK = 512  # block size of a tar
 _LONGEST = 255  # bytes of a file name, the limit of most file systems

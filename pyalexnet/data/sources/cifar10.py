@@ -45,7 +45,7 @@ def open_cifar10(folder: Path) -> Dataset:
     DataError
         A batch is missing or damaged.
     """
-    for place in (folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"):
+    for place in _places(folder):
         for ending, read in ((".bin", read_binary), ("", read_pickle)):
             files = [place / (name + ending) for name in [*_TRAIN, _TEST]]
             found = [file.is_file() for file in files]
@@ -56,6 +56,20 @@ def open_cifar10(folder: Path) -> Dataset:
                 missing = ", ".join(f.name for f, ok in zip(files, found, strict=True) if not ok)
                 raise DataError(f"{place}: missing {missing}; expected all six batches")
     raise DataError(f"{folder}: no CIFAR-10 batches; expected {FILES}")
+
+
+def is_cifar10(folder: Path) -> bool:
+    """Whether `open_cifar10` would find a batch."""
+    return any(
+        (place / (name + ending)).is_file()
+        for place in _places(folder)
+        for name in [*_TRAIN, _TEST]
+        for ending in (".bin", "")
+    )
+
+
+def _places(folder: Path) -> tuple[Path, ...]:
+    return folder, folder / "cifar-10-batches-bin", folder / "cifar-10-batches-py"
 
 
 def _split(files: list[Path], read: Any) -> ArraySplit:

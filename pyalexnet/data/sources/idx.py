@@ -38,6 +38,17 @@ FILES = (
     "t10k-labels-idx1-ubyte, each with or without .gz"
 )
 
+# Some archives have a dot where the original names have a hyphen.
+_NAMES = {
+    f"{prefix}-{what}": [
+        f"{prefix}-{what}{mark}{ending}{gz}" for mark in "-." for gz in ("", ".gz")
+    ]
+    for prefix in ("train", "t10k")
+    for what, ending in (("images", "idx3-ubyte"), ("labels", "idx1-ubyte"))
+}
+
+_FASHION_LABELS = [9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 0, 9, 5, 5, 7, 9]  # its first ones
+
 _UINT8 = 8
 
 
@@ -49,6 +60,26 @@ def open_mnist(folder: Path) -> Dataset:
 def open_fashion_mnist(folder: Path) -> Dataset:
     """Opens the four files of Fashion-MNIST."""
     return _open(folder, "fashion-mnist", FASHION, mirror=True)
+
+
+def is_idx(folder: Path) -> bool:
+    """Whether `open_mnist` would find one of its files."""
+    return any((folder / name).is_file() for files in _NAMES.values() for name in files)
+
+
+def is_fashion(folder: Path) -> bool:
+    """Whether a folder for which `is_idx` is true holds Fashion-MNIST.
+
+    MNIST has files of the same names. Fashion-MNIST's training labels begin otherwise; a part of
+    it is known by "fashion" in the folder's name.
+    """
+    if "fashion" in folder.resolve().name.lower():
+        return True
+    try:
+        labels = read_idx(_find(folder, "train-labels"), 1)
+    except DataError:  # opening it says what is wrong
+        return False
+    return bool(labels[: len(_FASHION_LABELS)].tolist() == _FASHION_LABELS)
 
 
 def _open(folder: Path, name: str, classes: list[str], *, mirror: bool) -> Dataset:
@@ -63,8 +94,8 @@ def _open(folder: Path, name: str, classes: list[str], *, mirror: bool) -> Datas
 
 
 def _read_split(folder: Path, prefix: str, classes: int) -> ArraySplit:
-    image_file = _find(folder, f"{prefix}-images", "idx3-ubyte")
-    label_file = _find(folder, f"{prefix}-labels", "idx1-ubyte")
+    image_file = _find(folder, f"{prefix}-images")
+    label_file = _find(folder, f"{prefix}-labels")
     images = read_idx(image_file, 3)
     labels = read_idx(label_file, 1)
     if len(images) != len(labels):
@@ -76,13 +107,11 @@ def _read_split(folder: Path, prefix: str, classes: int) -> ArraySplit:
     return ArraySplit(images[..., np.newaxis], labels)
 
 
-def _find(folder: Path, stem: str, ending: str) -> Path:
-    # Some archives have a dot where the original names have a hyphen.
-    names = [f"{stem}{mark}{ending}{gz}" for mark in "-." for gz in ("", ".gz")]
-    for name in names:
+def _find(folder: Path, stem: str) -> Path:
+    for name in _NAMES[stem]:
         if (folder / name).is_file():
             return folder / name
-    raise DataError(f"{folder}: no {stem} file; expected one of {', '.join(names)}")
+    raise DataError(f"{folder}: no {stem} file; expected one of {', '.join(_NAMES[stem])}")
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:

@@ -202,6 +202,11 @@ def check_sizes(folder: Path, name: str, shard: dict[str, Any]) -> None:
             raise DataError(f"{path}: damaged: size is {size:,} bytes; expected {shard[key]:,}")
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether pyalexnet-prepare has written a data set here, or begun to."""
+    return any((folder / name).is_file() for name in (DESCRIPTION, UNFINISHED))
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """Reads dataset.json.
 
