@@ -53,10 +53,7 @@ class MetricsFile:
         try:
             if not self._lines.exists():
                 return
-            for line in self._lines.read_text(encoding="utf-8", errors="replace").splitlines():
-                record = _record(line)
-                if record is not None and record["epoch"] <= after:
-                    self.records.append(record)
+            self.records += [record for record in read(folder) if record["epoch"] <= after]
             files.replace(self._lines, "".join(map(_line, self.records)).encode())
         except OSError as error:
             raise UserError(f"{self._lines}: {error.strerror}") from error
@@ -78,6 +75,18 @@ class MetricsFile:
             return
         files.replace(self._curve, curve.png(self.records, self._subject))
         self._drawn = time.monotonic()
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run's folder, as `MetricsFile.records`; a line that is cut off is left out.
+
+    Raises
+    ------
+    OSError
+        There is no such file, or it cannot be read.
+    """
+    lines = (folder / LINES).read_text(encoding="utf-8", errors="replace").splitlines()
+    return [record for record in map(_record, lines) if record is not None]
 
 
 def _line(record: dict[str, Any]) -> str:

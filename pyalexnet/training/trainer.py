@@ -28,6 +28,7 @@ from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.model import Metrics, Model, Totals
 from pyalexnet.nn.optim import SGD
 from pyalexnet.parallel.communicator import Communicator, join
+from pyalexnet.training import metrics
 from pyalexnet.training.chance import ChanceWatch
 from pyalexnet.training.checkpoint import Checkpoint, Progress, check_data, check_net
 from pyalexnet.training.display import Display
@@ -59,6 +60,11 @@ class Outcome:
     interrupted: bool
     progress: Progress
 
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The epochs so far, as metrics.jsonl has them; see `MetricsFile.records`."""
+        return metrics.read(self.folder)
+
 
 def summary(**given: Any) -> str:
     """The net that `train` would train, as `Model.summary` shows it; errors as `train`'s."""
@@ -84,6 +90,7 @@ def train(
     resume: bool | str | Path = False,
     overwrite: bool = False,
     on_step: Callable[[int], None] | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
     **given: Any,
 ) -> Outcome:
     """Trains a net, together with the other processes that an MPI launcher has started.
@@ -99,6 +106,8 @@ def train(
         Remove what a previous run left in the output folder.
     on_step : callable, optional
         Called with the number of steps done after each.
+    on_epoch : callable, optional
+        Called after each epoch, once it is saved, with its record as in `Outcome.history`.
     **given
         Fields of `Options`.
 
@@ -118,7 +127,11 @@ def train(
             if overwrite:
                 job.on_rank_0(lambda: clear(start.folder))
             interruption = stack.enter_context(Interruption())
-            return trainer.run(interruption, on_step or (lambda step: None))
+            return trainer.run(interruption, on_step or _nothing, on_epoch or _nothing)
+
+
+def _nothing(_: object) -> None:
+    """What happens after a step or an epoch by default."""
 
 
 class Setup(NamedTuple):
@@ -222,7 +235,12 @@ class Trainer:
         mean, colour = data.measured(known, colour=noise, workers=self.plan.workers)
         return (mean if uses_mean else None), colour
 
-    def run(self, interruption: Interruption, on_step: Callable[[int], None]) -> Outcome:
+    def run(
+        self,
+        interruption: Interruption,
+        on_step: Callable[[int], None],
+        on_epoch: Callable[[dict[str, Any]], None],
+    ) -> Outcome:
         """Trains until all epochs are done or a signal stops the run."""
         job, progress, report = self.job, self.progress, self.report
         # Of several processes, each has another device.
@@ -237,7 +255,7 @@ class Trainer:
         try:
             with training, validation:
                 while not self.state.finished and not self._stops(interruption):
-                    self._epoch(training, validation, interruption, on_step)
+                    self._epoch(training, validation, interruption, on_step, on_epoch)
         except DataError as error:  # the user can mend an unreadable image
             if not job.failed_together:
                 raise
@@ -290,22 +308,23 @@ class Trainer:
         validation: data.Loader,
         interruption: Interruption,
         on_step: Callable[[int], None],
+        on_epoch: Callable[[dict[str, Any]], None],
     ) -> None:
         self.report.begin_epoch(self.progress)
         self._train_steps(training, interruption, on_step)
         self.report.display.end()
         if self.progress.position < self.steps:
             return
-        metrics = self.job.raise_everywhere(
+        found = self.job.raise_everywhere(
             lambda: validate(
                 self.model, validation, stop=lambda: interruption.requested, job=self.job
             )
         )
-        if metrics is None:  # resuming repeats the validation only
+        if found is None:  # resuming repeats the validation only
             return
-        if not math.isfinite(metrics.loss):
+        if not math.isfinite(found.loss):
             self.job.fail(self.report.diverged(self.progress))
-        self._end_epoch(metrics)
+        on_epoch(self._end_epoch(found))
 
     def _train_steps(
         self, loader: data.Loader, interruption: Interruption, on_step: Callable[[int], None]
@@ -417,7 +436,7 @@ class Trainer:
             what = f"checksum of weights and momentum after step {self.progress.step}"
             self.job.assert_equal(what, self.state.checksums())
 
-    def _end_epoch(self, validation: Metrics) -> None:
+    def _end_epoch(self, validation: Metrics) -> dict[str, Any]:
         progress, report = self.progress, self.report
         self._check_same_weights()
         if self.plan.skip_bad_images:  # each process has read its images only
@@ -433,6 +452,7 @@ class Trainer:
         # The line comes first: a resumed run removes one that is too many, but could not add one.
         self.job.on_rank_0(lambda: report.add_epoch(record))
         self._save(LAST, *([BEST] if is_best else []))
+        return record
 
     def _save(self, *names: str) -> None:
         checkpoint = self.state.checkpoint(self.dataset, self._mean, self._colour)

@@ -623,6 +623,15 @@ def test_wrong_options(tmp_path: Path, more: dict[str, Any], error: type, messag
     assert not (tmp_path / "run").exists()
 
 
+def test_history_is_that_of_the_file_and_the_callback(tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+    first = run(tmp_path, epochs=1, on_epoch=seen.append)
+    assert first.history == seen
+    outcome = run(tmp_path, epochs=2, resume=True, on_epoch=seen.append)
+    assert outcome.history == seen
+    assert [record["epoch"] for record in seen] == [1, 2]
+
+
 @pytest.mark.host_only("computes nothing")
 def test_net_that_does_not_fit_the_data(tmp_path: Path) -> None:
     for name, net, message in (
