@@ -517,7 +517,7 @@ def test_the_small_net_takes_the_images_size(tmp_path: Path) -> None:
     saved = last(outcome)
     assert saved.net.input == (3, 28, 28)
     assert saved.net.classes == 3
-    assert saved.options["crop_pad"] == 1
+    assert saved.options["crop_pad"] == 3
     assert np.all(np.isfinite(saved.mean))
 
 
