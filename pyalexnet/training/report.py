@@ -60,12 +60,15 @@ class Report:
         UserError
             It cannot be read or written.
         """
-        source, path = find_source(self._plan.options["data"])
-        name = self._dataset.name
-        if path is not None and source.name == "folder":
-            name = path.absolute().name  # own images, which are known by their folder's name
-        subject = Subject(name, self._plan.net.name, len(self._dataset.classes))
+        subject = Subject(self._data_name(), self._plan.net.name, len(self._dataset.classes))
         self._metrics = MetricsFile(self._folder, progress.epoch, subject)
+
+    def _data_name(self) -> str:
+        """The data set's name; own images are known by their folder's."""
+        source, path = find_source(self._plan.options["data"])
+        if path is None or source.name != "folder":
+            return self._dataset.name
+        return printable(path.absolute().name)
 
     def add_epoch(self, record: dict[str, Any]) -> None:
         """Appends a line to metrics.jsonl, where it is open; errors as `open_metrics`."""
@@ -103,7 +106,7 @@ class Report:
         parameters = sum(parameter.size for parameter in net.parameters().values())
         replicas = f"{processes} replicas, the first on " if processes > 1 else ""
         lines = {
-            "data": f"{self._dataset.name}: {len(train):,} training and {len(val):,} validation "
+            "data": f"{self._data_name()}: {len(train):,} training and {len(val):,} validation "
             f"images of {'×'.join(map(str, train.shape))}, {classes} classes",
             "net": f"{net.name}: {parameters:,} parameters",
             "device": replicas + device,
