@@ -124,7 +124,18 @@ def _common_spec(members: Sequence[Member]) -> str:
                 f"{member.path}: data is {spec}; expected {specs[0]}, that of {members[0].path}, "
                 "or --data"
             )
-    return str(specs[0])
+    spec = str(specs[0])
+    try:
+        source, place = data.find_source(spec)
+        if place is not None and not place.is_dir():
+            raise DataError(f"{place}: no such folder; expected one that holds {source.files}")
+    except DataError as error:
+        kind, colon, _ = spec.rpartition(":")
+        form = f"{kind}{colon}DIR"
+        raise DataError(
+            f"{error}; {members[0].path} was trained on {spec}: give --data, as in --data {form}"
+        ) from error
+    return spec
 
 
 def _open_sets(members: Sequence[Member], spec: str, skip_bad: bool) -> list[data.Dataset]:
