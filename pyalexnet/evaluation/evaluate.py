@@ -96,7 +96,18 @@ def evaluate(
         files = {path: stack.enter_context(opened_for_replacing(path)) for path in wanted}
         members = load_members(checkpoints, devices.open(device, threads), batch_size)
         spec = data or _common_spec(members)
-        sets = _open_sets(members, spec, skip_bad_images, given=data is not None)
+        try:
+            sets = _open_sets(members, spec, skip_bad_images)
+        except CheckpointError:
+            raise
+        except DataError as error:
+            if data is not None:
+                raise
+            kind, colon, _ = spec.rpartition(":")
+            raise DataError(
+                f"{error}; {members[0].path} was trained on {spec}: give --data, as in --data "
+                f"{kind}{colon}DIR"
+            ) from error
         writers: list[tuple[Path, Writer]] = []
         if predictions is not None:
             writers.append((predictions, Table(files[predictions], sets[0].classes)))
@@ -135,9 +146,7 @@ def _common_spec(members: Sequence[Member]) -> str:
     return str(specs[0])
 
 
-def _open_sets(
-    members: Sequence[Member], spec: str, skip_bad: bool, *, given: bool
-) -> list[Dataset]:
+def _open_sets(members: Sequence[Member], spec: str, skip_bad: bool) -> list[Dataset]:
     """The data set at each member's image size; members with the same size share it.
 
     A share of it is held out as it was when the net was trained.
@@ -149,17 +158,7 @@ def _open_sets(
         size = checkpoint.image_shape[0] if source.may_resize else None
         share = checkpoint.data.get("val_share")
         if (size, share) not in opened:
-            try:
-                opened[size, share] = open_dataset(
-                    spec, size=size, skip_bad=skip_bad, val_share=share
-                )
-            except DataError as error:
-                if given:
-                    raise
-                raise DataError(
-                    f"{error}; {path} was trained on {spec}: give --data, as in --data "
-                    f"{source.form}"
-                ) from error
+            opened[size, share] = open_dataset(spec, size=size, skip_bad=skip_bad, val_share=share)
         check_data(path, checkpoint, opened[size, share])
         sets.append(opened[size, share])
         if sets[-1].val_share != sets[0].val_share:

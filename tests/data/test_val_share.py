@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from helpers.data_files import write_folder, write_image, write_mnist
-from pyalexnet.data import Dataset, Split, open_dataset
+from pyalexnet.data import Dataset, Split, load_image, open_dataset
 from pyalexnet.data.sources.image_files import held_out
 from pyalexnet.errors import DataError
 
@@ -131,6 +132,18 @@ def test_train_without_val_is_divided(tmp_path: Path) -> None:
     data = opened(tmp_path)
     assert data.classes == ["ant", "bee", "cow"] and data.val_share == 0.1
     assert data.notes[1].startswith("1 left out: test/ (")
+
+
+def test_both_splits_read_their_images(tmp_path: Path) -> None:
+    for number in range(4):
+        for name in ("ant", "bee"):
+            write_image(tmp_path / "train" / name / f"{number}.png", seed=number)
+    for folder in (tmp_path, tmp_path / "train"):
+        data = opened(folder, 0.5)
+        for split in (data.train, data.val):
+            for index, image in enumerate(split.read(np.arange(len(split)))):
+                expected = load_image(tmp_path / "train" / split.name(index), 8)
+                np.testing.assert_array_equal(image, expected)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from helpers import target, tiny
 from pyalexnet.data import open_dataset
-from pyalexnet.errors import CheckpointError
+from pyalexnet.errors import CheckpointError, DataError
 from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.training import checkpoint as checkpoints
 from pyalexnet.training.trainer import Outcome, train
@@ -64,6 +65,20 @@ def test_nets_of_different_shares_are_not_averaged(runs: dict[float | None, Outc
         evaluate(paths, device=target.NAME)
     both = paths[0].parent.parent / "both"
     assert evaluate(paths, str(both), device=target.NAME).metrics.images == tiny.VAL
+
+
+def test_data_that_has_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.write_data(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    for spec, form in (("photos", "DIR"), ("folder:photos", "folder:DIR")):
+        run = tiny.run(tmp_path, "run", data=spec, epochs=1, overwrite=True).folder
+        paths = [run / "last.safetensors"]
+        Path("photos").rename("moved")
+        expected = f"{paths[0]} was trained on {spec}: give --data, as in --data {form}"
+        with pytest.raises(DataError, match=f"{re.escape(expected)}$"):
+            evaluate(paths, device=target.NAME)
+        assert evaluate(paths, "moved", device=target.NAME).metrics.images == tiny.VAL
+        Path("moved").rename("photos")
 
 
 def test_the_head_tells_what_is_held_out(

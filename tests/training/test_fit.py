@@ -12,6 +12,7 @@ from helpers import target, tiny
 from helpers.data_files import write_image, write_mnist
 from pyalexnet.data.dataset import ArraySplit, Dataset
 from pyalexnet.errors import UserError
+from pyalexnet.evaluation.evaluate import evaluate
 from pyalexnet.nn import zoo
 from pyalexnet.nn.layers import Linear
 from pyalexnet.nn.net import Net
@@ -86,6 +87,9 @@ def test_images_in_memory_are_enlarged_on_request(tmp_path: Path) -> None:
     saved = checkpoints.load(outcome.folder / "last.safetensors")
     assert saved.image_shape == (40, 40, 1) and saved.data["name"] == "mnist"
     assert saved.mean is not None and saved.mean.shape == (40, 40, 1)
+    result = evaluate([outcome.folder / "last.safetensors"], device=target.NAME)
+    error = tiny.records(outcome.folder)[-1]["val_top1_error"]
+    assert result.metrics.top1_error == pytest.approx(error)
 
 
 @pytest.mark.host_only("computes nothing")
