@@ -162,7 +162,7 @@ class Parser(argparse.ArgumentParser):
             return f"{found[1]} missing; expected {self.prog} {self._words}"
         if found := re.fullmatch("unrecognized arguments: (.*)", message):
             word = found[1].split()[0]
-            also = f", as in --data folder:{word}" if Path(word).is_dir() else " before it"
+            also = f", as in --data {word}" if Path(word).is_dir() else " before it"
             return f"argument is {word!r}; expected an option{also}"
         return message
 

@@ -266,7 +266,7 @@ def test_mistakes_are_one_line(
         ("--lr", "--lr has no value; expected one"),
         ("--mirror=3", "--mirror has the value '3'; expected none"),
         ("stray", "argument is 'stray'; expected an option before it"),
-        (".", "argument is '.'; expected an option, as in --data folder:."),
+        (".", "argument is '.'; expected an option, as in --data ."),
         ("--frobnicate", "--frobnicate is unknown; pyalexnet-train --help lists the options"),
         # What other tools have, and what was here before.
         ("--arch=vgg", "--arch is unknown; expected --net"),
