@@ -436,8 +436,8 @@ def test_backward_data_refuses(changed, message):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"x": maps(4, 8, 8)[..., ::-1]}, "^x .*contiguous"),
-        ({"dy": maps(6, 8, 8).astype(np.float64)}, "^dy .*dtype"),
+        ({"x": maps(4, 16, 16)[..., ::-1]}, "^x .*contiguous"),
+        ({"dy": maps(6, 16, 16).astype(np.float64)}, "^dy .*dtype"),
         ({"out": np.zeros((2, 3, 3, 8), np.float32)}, " 8 channels"),
         ({"out": np.zeros((2, 3, 3, 6))}, "^dw .*dtype"),
         ({"workspace": np.zeros(1, np.float32)}, "^workspace has 1 floats.*at least"),
@@ -446,7 +446,7 @@ def test_backward_data_refuses(changed, message):
     ],
 )
 def test_backward_weights_refuses(changed, message):
-    good = {"x": maps(4, 8, 8), "dy": maps(6, 8, 8), "w_shape": W_SHAPE, "pad": 1, "groups": 2}
+    good = {"x": maps(4, 16, 16), "dy": maps(6, 16, 16), "w_shape": W_SHAPE, "pad": 1, "groups": 2}
     ops.conv_backward_weights(**good)
     with pytest.raises(ValueError, match=message):
         ops.conv_backward_weights(**{**good, **changed})
