@@ -69,6 +69,7 @@ def torch_step(
     """Returns a function that runs one training step of PyTorch."""
     import torch
     import torch_alexnet
+    import torch_layers
 
     where = "cpu" if device == "host" else device
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -94,7 +95,7 @@ def torch_step(
         return floats.sub_(118).contiguous(memory_format=layout)
 
     def run() -> None:
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch_layers.use_tf32(tf32)
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(forward(pixels()), labels).backward()
         optimizer.step()

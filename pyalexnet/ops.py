@@ -62,7 +62,7 @@ def conv_forward(
         out = at.empty((w.shape[3], rows, columns, images))
     how = {"stride": stride, "pad": pad, "groups": groups}
     if workspace is None:
-        workspace = _workspace(at, at.kernels.conv_workspace(x.shape, w.shape, out.shape, **how)[0])
+        workspace = _conv_workspace(at, 0, x.shape, w.shape, out.shape, how)
     at.kernels.conv_forward(out, x, w, b, activation=activation, workspace=workspace, **how)
     return out
 
@@ -86,9 +86,7 @@ def conv_backward_data(
     out = _or_empty(at, out, x_shape)
     how = {"stride": stride, "pad": pad, "groups": groups}
     if workspace is None:
-        workspace = _workspace(
-            at, at.kernels.conv_workspace(out.shape, w.shape, dy.shape, **how)[1]
-        )
+        workspace = _conv_workspace(at, 1, out.shape, w.shape, dy.shape, how)
     at.kernels.conv_backward_data(out, dy, w, workspace=workspace, **how)
     return out
 
@@ -112,9 +110,7 @@ def conv_backward_weights(
     out = _or_empty(at, out, w_shape)
     how = {"stride": stride, "pad": pad, "groups": groups}
     if workspace is None:
-        workspace = _workspace(
-            at, at.kernels.conv_workspace(x.shape, out.shape, dy.shape, **how)[2]
-        )
+        workspace = _conv_workspace(at, 2, x.shape, out.shape, dy.shape, how)
     at.kernels.conv_backward_weights(out, x, dy, workspace=workspace, **how)
     return out
 
@@ -426,7 +422,11 @@ def _or_empty(at: Device, out: Array | None, shape: Shape) -> Array:
     return at.empty(shape) if out is None else out
 
 
-def _workspace(at: Device, floats: int) -> Array | None:
+def _conv_workspace(
+    at: Device, product: int, x: Shape, w: Shape, y: Shape, how: dict[str, int]
+) -> Array | None:
+    """What the `product`-th of the three products needs: forward, data and weight gradient."""
+    floats = at.kernels.conv_workspace(x, w, y, **how)[product]
     return at.empty((floats,)) if floats else None
 
 

@@ -37,12 +37,10 @@ class Classifier(Model):
         self, checkpoint: Checkpoint, device: str | Device | Sequence[Device], batch_size: int
     ) -> None:
         super().__init__(checkpoint.net, device, batch_size)
-        self.load_state(checkpoint.model)
-        if checkpoint.mean is not None:
-            self.set_mean_image(checkpoint.mean)
+        checkpoint.fill(self)
         self.classes = checkpoint.classes
         self.stored_shape = checkpoint.image_shape
-        self.mirrored = bool(checkpoint.options.get("mirror", True))
+        self.mirrored = checkpoint.mirrored
 
     def __call__(
         self, images: pixels.Images, *, views: str = "centre", dense_stride: int = STRIDE
@@ -99,8 +97,8 @@ def load(
         The checkpoint or the device cannot be used; the message names it.
     """
     path = Path(path)
+    checkpoint = load_checkpoint(path)
     try:
-        return Classifier(load_checkpoint(path), device, batch_size)
-    except CheckpointError as error:
-        where = "" if str(error).startswith(str(path)) else f"{path}: "
-        raise CheckpointError(f"{where}{error}") from error
+        return Classifier(checkpoint, device, batch_size)
+    except CheckpointError as error:  # about its tensors
+        raise CheckpointError(f"{path}: {error}") from error

@@ -126,6 +126,5 @@ def _views(member: Member, kind: str, stride: int) -> Crops:
             f"{member.path}: images are {rows}×{columns}×{channels}; expected square images of 1 "
             "or 3 channels, as read from files"
         )
-    mirror = bool(member.checkpoint.options.get("mirror", True))
-    size = member.model.net.input[1:]
+    size, mirror = member.model.net.input[1:], member.checkpoint.mirrored
     return positions.views(kind, (rows, columns), size, mirror=mirror, stride=stride)

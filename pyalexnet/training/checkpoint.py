@@ -139,10 +139,19 @@ class Checkpoint:
     def build(self, device: str | Device | Sequence[Device], batch_size: int) -> Model:
         """A model with these weights and this mean image; errors as `Model`, and as `load`."""
         model = Model(self.net, device, batch_size)
+        self.fill(model)
+        return model
+
+    def fill(self, model: Model) -> None:
+        """Sets the weights and the mean image of a model of this net; errors as `load`."""
         model.load_state(self.model)
         if self.mean is not None:
             model.set_mean_image(self.mean)
-        return model
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the run mirrored its images; True where it is not recorded."""
+        return bool(self.options.get("mirror", True))
 
 
 def load(path: Path) -> Checkpoint:
@@ -194,26 +203,6 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged metadata: {error!r}") from error
 
 
-def load_model(
-    path: str | Path, device: str | Device | Sequence[Device] = "auto", batch_size: int = 128
-) -> Model:
-    """The model of a checkpoint, ready to predict or to train on.
-
-    Parameters
-    ----------
-    path : str or Path
-    device, batch_size
-        As `Model`.
-
-    Raises
-    ------
-    UserError
-        The checkpoint or the device cannot be used; the message names it.
-    """
-    path = Path(path)
-    return open_model(path, load(path), device, batch_size)
-
-
 def open_model(
     path: Path, checkpoint: Checkpoint, device: str | Device | Sequence[Device], batch_size: int
 ) -> Model:
@@ -232,7 +221,7 @@ def save_model(
     classes: Sequence[str] | None = None,
     image_shape: tuple[int, int, int] | None = None,
 ) -> None:
-    """Writes a model to a checkpoint that `load_model` and the commands read.
+    """Writes a model to a checkpoint that `pyalexnet.load` and the commands read.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ from pyalexnet.evaluation.views import average, views
 from pyalexnet.nn.layers import Linear
 from pyalexnet.nn.net import Net
 from pyalexnet.nn.normalization import Normalization
-from pyalexnet.training.checkpoint import load, load_model
+from pyalexnet.training.checkpoint import load
 
 pytestmark = pytest.mark.usefixtures("auto")
 
@@ -169,7 +169,7 @@ def test_several_nets_and_views_averaged(checkpoint: Path, tmp_path: Path) -> No
     image = load_image(tmp_path / "a.png", 10)[np.newaxis]
     expected = []
     for path, mirror in ((checkpoint, True), (other, False)):
-        model = load_model(path, target.NAME, 1)
+        model = pyalexnet.load(path, target.NAME, 1)
         expected.append(average(model, image, views("ten", (10, 10), (8, 8), mirror=mirror))[0])
     (prediction,) = predict([checkpoint, other], [tmp_path / "a.png"], views="ten")
     for name, share in prediction.classes:

@@ -14,6 +14,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+import pyalexnet
 from helpers import tiny
 from pyalexnet.data.dataset import Colour
 from pyalexnet.errors import CheckpointError, UserError
@@ -27,7 +28,6 @@ from pyalexnet.training.checkpoint import (
     Progress,
     check_net,
     load,
-    load_model,
     save_model,
 )
 
@@ -231,7 +231,7 @@ def test_a_model_is_saved_with_the_shape_of_its_images(tmp_path: Path) -> None:
     expected = model.predict(images)
     save_model(model, path, classes=["a", "b", "c"])
     assert (load(path).image_shape, load(path).mean) == ((12, 11, 3), None)
-    np.testing.assert_array_equal(load_model(path, "host", 2).predict(images), expected)
+    np.testing.assert_array_equal(pyalexnet.load(path, "host", 2).predict(images), expected)
     model.set_mean_image(np.zeros((9, 9, 3), np.float32))
     save_model(model, path)
     assert load(path).image_shape == (9, 9, 3)
