@@ -73,6 +73,36 @@ def test_ops_refuse_an_output_that_is_an_input():
         ops.add(flat[:61], flat[:61], out=flat[4:])
 
 
+FLAT = np.zeros((3, N), np.float32)
+MAP = np.zeros((3, 4, 4, N), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        ("conv_forward", (FLAT, MAP), "x has shape"),
+        ("conv_forward", (MAP, FLAT), "w has shape"),
+        ("conv_forward", (MAP, np.zeros((3, 5, 1, 2), np.float32)), "x has shape .* 5 x 1 pixels"),
+        ("linear_forward", (MAP, FLAT), "x has shape"),
+        ("linear_forward", (FLAT, FLAT[0]), "w has shape"),
+        ("linear_backward_data", (FLAT[0], FLAT), "dy has shape"),
+        ("linear_backward_weights", (FLAT[0], FLAT), "x has shape"),
+        ("bias_backward", (FLAT[0, 0:0],), "dy has shape"),
+        ("augment", (np.zeros(3, np.uint8), FLAT, FLAT, FLAT), "images has shape"),
+    ],
+)
+def test_ops_name_an_array_of_too_few_dimensions(function, arguments, message):
+    arrays = [target.DEVICE.upload(array) for array in arguments]
+    more = {"size": (2, 2)} if function == "augment" else {}
+    with pytest.raises(ValueError, match=f"^{message}"):
+        getattr(ops, function)(*arrays, **more)
+
+
+def test_ops_name_an_input_too_small_to_pool():
+    with pytest.raises(ValueError, match=r"^x has shape .* at least the window's 5 x 5 pixels"):
+        ops.maxpool_forward(target.DEVICE.upload(MAP), size=5, stride=1)
+
+
 def test_empty_arrays_overlap_nothing():
     at = target.DEVICE
     memory = at.zeros((64,))
