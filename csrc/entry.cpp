@@ -44,8 +44,8 @@ bool check_processor() {
   }
   if (length == 0) return true;
   PyErr_Format(PyExc_ImportError,
-               "it was built for another processor: this one lacks %s; install pyalexnet again on this machine, or, for both, with "
-               "PYALEXNET_HOST_ARCH=%s",
+               "it was built for another processor: this one lacks %s; install pyalexnet again on this machine, or with "
+               "PYALEXNET_HOST_ARCH=%s for both",
                missing, avx2 ? "avx2" : "portable");
   return false;
 }
