@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_GROUPS, _GROUP_OF = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def usable_cores() -> set[int]:
@@ -13,5 +19,47 @@ def usable_cores() -> set[int]:
 
 
 def count_cores() -> int:
-    """How many cores this process may run on."""
-    return len(usable_cores())
+    """How many cores' time this process may use.
+
+    That is the number of `usable_cores` or, where it is smaller, the quota of a container (control
+    groups, version 1 or 2), rounded up.
+    """
+    return max(1, math.ceil(min([len(usable_cores()), *_quotas()])))
+
+
+def _quotas() -> Iterator[float]:
+    """The cores that each control group above this process leaves it, where that is limited."""
+    for folder in _folders():
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = _quota(folder)
+            if quota > 0 and period > 0:
+                yield quota / period
+
+
+def _quota(folder: Path) -> tuple[int, int]:
+    """Microseconds of cores' time in a period, and the period's; ValueError without a limit."""
+    with contextlib.suppress(FileNotFoundError):
+        quota, period = (folder / "cpu.max").read_text().split()
+        return int(quota), int(period)  # "max" is no number
+    quota, period = ((folder / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
+    return int(quota), int(period)
+
+
+def _folders() -> Iterator[Path]:
+    """The control groups' folders: this process's and those above it.
+
+    A container may see its own group as the root, whatever /proc says.
+    """
+    lines = []
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        lines = _GROUP_OF.read_text().splitlines()
+    seen = set()
+    for line in ["0::/", "1:cpu:/", *lines]:
+        _, controllers, group = [*line.split(":", 2), "", ""][:3]
+        names = controllers.split(",")
+        roots = [""] if not controllers else ["cpu", controllers] if "cpu" in names else []
+        inner = PurePosixPath(group.lstrip("/"))
+        for root in roots:
+            for part in (inner, *inner.parents):
+                seen.add(_GROUPS / root / part)
+    yield from sorted(seen)

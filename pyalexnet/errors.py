@@ -1,7 +1,7 @@
-"""Errors that users cause.
+"""Errors that users or their machines cause.
 
-Commands print them in one line and exit with status 2. Any other exception is a bug and shows its
-traceback.
+Commands print them in one line and exit with status 2, or 1 for MachineError. Any other exception
+is a bug and shows its traceback.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 
 class UserError(Exception):
     """A user's mistake; the message says what was given and what was expected."""
+
+
+class MachineError(UserError):
+    """A fault of the machine: no memory, a full disk, a file server that does not answer."""
 
 
 class DataError(UserError):

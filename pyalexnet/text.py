@@ -43,11 +43,25 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def printable(name: str) -> str:
-    """A name in which what a terminal should not get is escaped."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in name
-    )
+    """A name from outside as one line for people: what a terminal should not get is escaped.
+
+    That is control characters, line breaks, marks that turn the direction of writing, and the bytes
+    of file names in another encoding: "caf\\xe9".
+    """
+    if name.isprintable():
+        return name
+    return "".join(letter if letter.isprintable() else _escaped(letter) for letter in name)
+
+
+def _escaped(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # a byte, see os.fsdecode
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode()
+
+
+def cell(name: str) -> str:
+    """A name as a cell of a table: printable, and no formula to a spreadsheet."""
+    return f"'{printable(name)}" if name[:1] in tuple("=+-@\t\r") else printable(name)
 
 
 def shortened(name: str, width: int) -> str:

@@ -5,24 +5,31 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import json
 import math
 import os
 import select
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyalexnet.commands.arguments import ERROR, Parser, one_of, whole
-from pyalexnet.errors import UserError
+from pyalexnet.errors import MachineError, UserError
 from pyalexnet.evaluation.views import KINDS, STRIDE
+from pyalexnet.text import printable
 
 if TYPE_CHECKING:  # prepare's processes import this module, too, and need no model
     from pyalexnet.model import Metrics
 
 __all__ = ["ERROR", "INTERRUPTED"]
 
-INTERRUPTED, PIPE_CLOSED = 130, 141  # exit statuses: as a shell's for SIGINT and SIGPIPE
+FAULT, INTERRUPTED, PIPE_CLOSED = 1, 130, 141  # exit statuses; as a shell's for SIGINT, SIGPIPE
+TRACEBACK = "PYALEXNET_TRACEBACK"  #: environment variable: print tracebacks of errors, too
+
+#: What only a fault of the machine, or input that nobody foresaw, can raise.
+_UNFORESEEN = (MemoryError, OSError, RecursionError, OverflowError, UnicodeError)
 
 
 def run(
@@ -32,28 +39,69 @@ def run(
 ) -> int:
     """Parses the arguments, runs a command and returns its exit status.
 
-    A UserError is one line, not a traceback. If the reader of standard output has gone, as in
-    ``pyalexnet-predict … | head``, the command ends without a word.
+    An error is one line, not a traceback, unless the environment's PYALEXNET_TRACEBACK is 1: status
+    2 for a user's mistake, 1 for a fault of the machine. If the reader of standard output has gone,
+    as in ``pyalexnet-predict … | head``, the command ends without a word.
     """
+    _open_streams()
     try:
         status = command(parser.options(arguments))
         sys.stdout.flush()
         return status
     except UserError as error:
-        parser._print_message(f"{parser.prog}: error: {error}\n", sys.stderr)
-        return ERROR
+        return _fail(parser, str(error), FAULT if isinstance(error, MachineError) else ERROR)
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except OSError as error:
-        if not _is_of_output(error):
-            raise
+    except _UNFORESEEN as error:
+        if not (isinstance(error, OSError) and _is_of_output(error)):
+            return _fail(parser, _in_words(error), FAULT)
         _discard_output()
         if isinstance(error, BrokenPipeError):
             return PIPE_CLOSED
-        message = f"standard output cannot be written: {error.strerror}"
-        parser._print_message(f"{parser.prog}: error: {message}\n", sys.stderr)
-        return ERROR
+        return _fail(parser, f"standard output cannot be written: {error.strerror}", FAULT)
+
+
+def _open_streams() -> None:
+    """Has all three standard streams be open, and take any text in any locale.
+
+    Where one is closed, the next file to be opened would be taken for it.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so this one
+            os.set_inheritable(number, True)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not a test's
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _fail(parser: Parser, message: str, status: int) -> int:
+    """Prints the error that is being handled; returns the exit status."""
+    if os.environ.get(TRACEBACK) == "1":
+        traceback.print_exc()
+    lines = message.split("\n  ")  # of our own; a line break in a name is escaped
+    shown = "\n  ".join(map(printable, lines))
+    with contextlib.suppress(OSError):
+        parser._print_message(f"{parser.prog}: error: {shown}\n", sys.stderr)
+    return status
+
+
+def _in_words(error: BaseException) -> str:
+    """An error that nobody has named: "…; PYALEXNET_TRACEBACK=1 shows where"."""
+    if isinstance(error, MemoryError):
+        what = f"not enough memory{': ' * bool(str(error))}{error}"
+    elif isinstance(error, OSError):
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        what = ": ".join([*names, error.strerror or str(error)])
+    else:
+        what = f"{type(error).__name__}: {error}"
+    return f"{what}; {TRACEBACK}=1 shows where"
 
 
 def _is_of_output(error: OSError) -> bool:

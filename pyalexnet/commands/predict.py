@@ -14,7 +14,7 @@ from pyalexnet.commands.common import add_device, add_views, print_json, run, vi
 from pyalexnet.errors import UserError
 from pyalexnet.evaluation import figure
 from pyalexnet.evaluation.predict import Prediction, image_files, predict
-from pyalexnet.files import naming, opened_for_replacing
+from pyalexnet.files import naming, replacing
 from pyalexnet.nn.layers.loss import TOP
 from pyalexnet.text import printable
 
@@ -88,7 +88,7 @@ def _predict(options: dict[str, Any]) -> int:
     with ExitStack() as stack:
         if drawing is not None:
             figure.check(drawing, len(images))
-            file = stack.enter_context(opened_for_replacing(drawing, binary=True))
+            file = stack.enter_context(replacing(drawing))
         drawn: list[Prediction] = []
         predictions = predict(
             checkpoints,

@@ -13,6 +13,7 @@ from pyalexnet.errors import CheckpointError
 from pyalexnet.evaluation import pixels
 from pyalexnet.evaluation import views as positions
 from pyalexnet.evaluation.views import STRIDE, average
+from pyalexnet.files import expanded
 from pyalexnet.model import Model
 from pyalexnet.training.checkpoint import Checkpoint
 from pyalexnet.training.checkpoint import load as load_checkpoint
@@ -96,7 +97,7 @@ def load(
     UserError
         The checkpoint or the device cannot be used; the message names it.
     """
-    path = Path(path)
+    path = expanded(path)
     checkpoint = load_checkpoint(path)
     try:
         return Classifier(checkpoint, device, batch_size)

@@ -14,11 +14,11 @@ from pyalexnet import device as devices
 from pyalexnet.data import Dataset, Loader, Split, find_source, open_dataset
 from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.evaluation import views as positions
-from pyalexnet.evaluation.members import Member, load_members
+from pyalexnet.evaluation.members import Member, listed, load_members
 from pyalexnet.evaluation.tally import ClassErrors, Tally
 from pyalexnet.evaluation.views import STRIDE, Crops, average
 from pyalexnet.evaluation.writers import Submission, Table, Writer
-from pyalexnet.files import naming, opened_for_replacing
+from pyalexnet.files import check_targets, naming, replacing
 from pyalexnet.model import Metrics
 from pyalexnet.training.checkpoint import check_data
 
@@ -90,13 +90,15 @@ def evaluate(
         None if path is None else Path(path) for path in (predictions, submission)
     )
     wanted = [path for path in (predictions, submission) if path is not None]
-    if len({path.expanduser().resolve() for path in wanted}) < len(wanted):
-        raise UserError(f"predictions and submission are both {predictions}; expected two files")
+    targets = {"predictions": predictions, "submission": submission}
+    check_targets(targets, listed(checkpoints))
     with ExitStack() as stack:
-        files = {path: stack.enter_context(opened_for_replacing(path)) for path in wanted}
+        files = {path: stack.enter_context(replacing(path, text=True)) for path in wanted}
         members = load_members(checkpoints, devices.open(device, threads), batch_size)
         spec = data or _common_spec(members)
         try:
+            _, folder = find_source(spec)
+            check_targets(targets, [] if folder is None else [folder])
             sets = _open_sets(members, spec, skip_bad_images)
         except CheckpointError:
             raise

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pyalexnet.device import Device
 from pyalexnet.errors import CheckpointError, UserError
+from pyalexnet.files import expanded
 from pyalexnet.model import Model
 from pyalexnet.training.checkpoint import Checkpoint, class_difference, load, open_model
 
@@ -19,6 +20,14 @@ class Member(NamedTuple):
     path: Path
     model: Model
     checkpoint: Checkpoint  #: without weights and optimiser state
+
+
+def listed(checkpoints: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The paths of one checkpoint or several; UserError if there is none."""
+    paths = [checkpoints] if isinstance(checkpoints, str | Path) else list(checkpoints)
+    if not paths:
+        raise UserError("checkpoints is empty; expected at least one")
+    return [expanded(path) for path in paths]
 
 
 def load_members(
@@ -33,12 +42,8 @@ def load_members(
     CheckpointError
         As `checkpoint.load`, or two have different classes; the message names the difference.
     """
-    if isinstance(checkpoints, str | Path):
-        checkpoints = [checkpoints]
-    if not checkpoints:
-        raise UserError("checkpoints is empty; expected at least one")
     members: list[Member] = []
-    for path in map(Path, checkpoints):
+    for path in listed(checkpoints):
         checkpoint = load(path)
         model = open_model(path, checkpoint, devices, batch_size)
         members.append(Member(path, model, dataclasses.replace(checkpoint, model={}, optimiser={})))

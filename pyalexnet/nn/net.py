@@ -23,10 +23,12 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from reprlib import repr  # bounded, as a file may hold anything
 from typing import Any
 
 from pyalexnet.device import Shape
 from pyalexnet.errors import NetError
+from pyalexnet.files import parse_json
 from pyalexnet.nn.layers import (
     KINDS,
     Conv,
@@ -237,16 +239,17 @@ class Net:
         NetError
             `text` is not JSON, or not a possible net; the message says where.
         """
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise NetError(f"not a net in JSON: {error}") from None
+        return Net.from_value(parse_json(text, "net", NetError))
+
+    @staticmethod
+    def from_value(data: Any) -> Net:
+        """As `from_json`, of the JSON text's value."""
         fields = {"name", "input", "layers", "normalization", "training"}
         if not isinstance(data, dict) or not {"input", "layers"} <= data.keys() <= fields:
             raise NetError(f"not a net in JSON: expected an object of {sorted(fields)}")
         inputs, layers, training = data["input"], data["layers"], data.get("training", {})
         if not isinstance(training, dict):
-            raise NetError(f"not a net in JSON: training is {training!r}; expected an object")
+            raise NetError(f"not a net in JSON: training is {repr(training)}; expected an object")
         if not isinstance(inputs, list) or not isinstance(layers, list):
             raise NetError("not a net in JSON: expected lists for input and layers")
         return Net(
@@ -268,7 +271,7 @@ def _entry_of(layer: Layer) -> dict[str, Any]:
 def _layer_of(number: int, entry: Any) -> Layer:
     if not isinstance(entry, dict) or str(entry.get("layer")) not in KINDS:
         raise NetError(
-            f"layer {number} is {entry!r}; "
+            f"layer {number} is {repr(entry)}; "
             f'expected an object whose "layer" is one of {", ".join(KINDS)}'
         )
     kind = KINDS[entry["layer"]]
@@ -276,7 +279,7 @@ def _layer_of(number: int, entry: Any) -> Layer:
     names = arguments.get("inputs", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise NetError(
-            f"layer {number}, {kind.__name__}: inputs is {names!r}; "
+            f"layer {number}, {kind.__name__}: inputs is {repr(names)}; "
             "expected a list of layers' names"
         )
     arguments["inputs"] = tuple(names)
@@ -291,7 +294,8 @@ def _layer_of(number: int, entry: Any) -> Layer:
 def _normalization_of(entry: Any) -> Normalization:
     if not isinstance(entry, dict) or not entry.keys() <= {"mean", "scale"}:
         raise NetError(
-            f"not a net in JSON: normalization is {entry!r}; expected an object of mean and scale"
+            f"not a net in JSON: normalization is {repr(entry)}; expected an object of mean and "
+            "scale"
         )
     lists = {
         key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()

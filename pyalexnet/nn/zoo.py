@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyalexnet.errors import NetError
+from pyalexnet.files import expanded, read_json
 from pyalexnet.nn.layers import LRN, Conv, Dropout, Linear, MaxPool, ReLU
 from pyalexnet.nn.net import Net
 from pyalexnet.nn.normalization import Normalization
@@ -214,7 +215,7 @@ def get(
     if str(name) in _BY_NAME:
         net = _BY_NAME[str(name)]()
     elif str(name).endswith(".json"):
-        net = _read(Path(name))
+        net = _read(expanded(name))
     else:
         raise NetError(f"net is {str(name)!r}; expected {', '.join(NAMES)} or a .json file")
     layers = net.layers
@@ -225,9 +226,8 @@ def get(
 
 
 def _read(path: Path) -> Net:
+    value = read_json(path, NetError)
     try:
-        return Net.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise NetError(f"net {path}: {error}") from None
+        return Net.from_value(value)
     except NetError as error:
         raise NetError(f"{path}: {error}") from None

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from pyalexnet import files
 from pyalexnet.data import Dataset
@@ -130,11 +130,7 @@ class Checkpoint:
         }
         text = json.dumps(about)
         metadata = {_KEY: text, "crc32": str(zlib.crc32(text.encode()))}
-        with files.replacing(path) as temporary, files.naming(path):
-            try:
-                save_file(tensors, temporary, metadata)
-            except SafetensorError as error:
-                raise UserError(f"{path}: cannot be written: {error}") from error
+        files.replace(path, save(tensors, metadata))
 
     def build(self, device: str | Device | Sequence[Device], batch_size: int) -> Model:
         """A model with these weights and this mean image; errors as `Model`, and as `load`."""

@@ -145,22 +145,34 @@ def test_a_reader_that_has_gone_ends_a_command_silently(words: list[str], tmp_pa
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         done = writing_to(full, tmp_path, "train", "--summary")
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert done.stderr == (
         "pyalexnet-train: error: standard output cannot be written: No space left on device\n"
     )
 
 
 @pytest.mark.host_only("computes nothing")
-def test_other_errors_of_the_system_are_bugs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for error in (FileNotFoundError(2, "no", "file"), BrokenPipeError(32, "a worker's")):
+def test_what_nobody_foresaw_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    for error, words in (
+        (FileNotFoundError(2, "no", "fi\nle"), r"fi\nle: no"),
+        (BrokenPipeError(32, "a worker's"), "a worker's"),
+        (MemoryError(), "not enough memory"),
+        (RecursionError("deep"), "RecursionError: deep"),
+        (UnicodeEncodeError("ascii", "é", 0, 1, "no"), "UnicodeEncodeError: "),
+        (OverflowError("large"), "OverflowError: large"),
+    ):
 
-        def buggy(error: OSError = error, **options: Any) -> None:
+        def failing(error: Exception = error, **options: Any) -> None:
             raise error
 
-        monkeypatch.setattr("pyalexnet.training.trainer.train", buggy)
-        with pytest.raises(type(error)):
-            train_command.main([])
+        monkeypatch.setattr("pyalexnet.training.trainer.train", failing)
+        assert train_command.main([]) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith(f"pyalexnet-train: error: {words}")
+        assert shown.endswith("; PYALEXNET_TRACEBACK=1 shows where\n") and shown.count("\n") == 1
+    monkeypatch.setenv("PYALEXNET_TRACEBACK", "1")
+    assert train_command.main([]) == 1
+    assert "in failing" in capsys.readouterr().err
 
 
 @pytest.mark.host_only("computes nothing")

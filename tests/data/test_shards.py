@@ -393,10 +393,11 @@ def test_quality_matters_to_jpegs_and_pillow_to_all(
 
 
 def test_files_of_killed_processes_are_removed(sources: Path, tmp_path: Path) -> None:
-    (tmp_path / ".unfinished.npz.tmp").write_bytes(b"of a process killed in its first save")
+    left = ".pyalexnet-0123456789abcdef.tmp"
+    (tmp_path / left).write_bytes(b"of a process killed in its first save")
     run(sources, tmp_path, "raw").resume()
     assert [file.name for file in tmp_path.iterdir()] == ["unfinished.npz"]
-    for name in (".unfinished.npz.tmp", ".train-00000.npy.tmp", ".train-00001.sums.npz.tmp"):
+    for name in (left, ".train-00001.sums.npz.tmp"):
         (tmp_path / name).write_bytes(b"of a killed process")
     run(sources, tmp_path, "raw").resume()
     assert [file.name for file in tmp_path.iterdir()] == ["unfinished.npz"]

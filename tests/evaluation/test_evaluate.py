@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -227,12 +228,14 @@ def test_full_disk_is_named(
     checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     monkeypatch.setattr(FolderSplit, "name", lambda self, index: length * "x")
-    opened = Path.open
+    opened = os.open
 
-    def on_full_disk(self: Path, *given: Any, **more: Any) -> Any:
-        return opened(Path("/dev/full") if self.name == ".p.csv.tmp" else self, *given, **more)
+    def on_full_disk(path: Any, *given: Any) -> int:
+        if str(path).endswith(".tmp"):
+            return opened("/dev/full", os.O_RDWR)
+        return opened(path, *given)
 
-    monkeypatch.setattr(Path, "open", on_full_disk)
+    monkeypatch.setattr(os, "open", on_full_disk)
     with pytest.raises(UserError, match=r"p\.csv: cannot be written: No space left"):
         evaluate.evaluate(checkpoints[:1], predictions=tmp_path / "p.csv")
     assert not list(tmp_path.iterdir())

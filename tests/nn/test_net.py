@@ -149,7 +149,7 @@ LAST = '[{"layer": "Linear", "features": 2, "activation": ""}'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not a net in JSON"),
+        ("{", "not JSON"),
         ("[]", "expected an object of"),
         ('{"name": "a"}', "expected an object of"),
         (HEAD + '[], "lr": 1}', "expected an object of"),

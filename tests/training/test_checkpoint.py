@@ -176,7 +176,7 @@ def test_metadata_without_sense(tmp_path: Path, about: dict[str, Any]) -> None:
         load(path)
 
 
-@pytest.mark.parametrize("broken", ["os.replace", "pyalexnet.training.checkpoint.save_file"])
+@pytest.mark.parametrize("broken", ["os.replace", "os.fsync"])
 def test_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:

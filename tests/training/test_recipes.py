@@ -136,7 +136,7 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("[a]\nlr = nan", "", "recipe a: lr is nan; expected at least 0"),
         ("[a]\nschedule = 'never'", "", "recipe a: schedule is 'never'; expected constant"),
         ("[a]\nnet = 'vgg'", "", "recipe a: net is 'vgg'; expected alexnet"),
-        ("[a]\nnet = 'none.json'", "", r"recipe a: net none\.json: .*No such file"),
+        ("[a]\nnet = 'none.json'", "", r"recipe a: none\.json: no such file"),
         ("[a]\ncolour-variant = 'pca'", "", "recipe a: colour-variant is 'pca'"),
         ("[a.b]\nlr = 1", "", "recipe a: unknown key b"),
         ("lr = 1\n[a]", "", r"r\.toml: lr is outside of any table"),

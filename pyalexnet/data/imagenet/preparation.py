@@ -28,7 +28,7 @@ from pyalexnet.data.sources.shards import (
 )
 from pyalexnet.data.statistics import PixelSums
 from pyalexnet.errors import DataError, UserError
-from pyalexnet.files import replace
+from pyalexnet.files import is_passing, replace
 from pyalexnet.text import printable
 
 SPLITS = ("train", "val")
@@ -125,9 +125,8 @@ class Preparation:
         """
         path = self.folder / UNFINISHED
         if not path.exists():
-            # A process killed in its first `save` leaves only this file, which `save` replaces.
-            ours = f".{UNFINISHED}.tmp"
-            strange = [entry.name for entry in os.scandir(self.folder) if entry.name != ours]
+            # A process killed in its first `save` leaves a temporary file, which `save` removes.
+            strange = [name for name in os.listdir(self.folder) if not is_passing(name)]
             if strange:
                 raise UserError(
                     f"output folder {self.folder}: contains {printable(strange[0])}; expected a "

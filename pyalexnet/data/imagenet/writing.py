@@ -155,8 +155,7 @@ def _write(task: Task, path: Path) -> Written:
     records: list[tuple[Any, ...]] = []
     index = path.with_name(f"{path.stem}.index.npy")
     with (
-        replacing(path) as temporary,
-        temporary.open("wb") as file,
+        replacing(path) as file,
         task.images.reader() as read,
     ):
         file.write(bytes(HEADER))
@@ -208,7 +207,7 @@ def _write_index(path: Path, records: list[tuple[Any, ...]], jpeg: bool) -> None
     fields = [("label", "<i4"), ("name", f"S{longest}")]
     if jpeg:
         fields += [("offset", "<i8"), ("bytes", "<i8")]
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path) as file:
         np.save(file, np.array(records, fields))
 
 
