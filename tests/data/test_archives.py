@@ -104,20 +104,24 @@ def test_other_files_are_skipped_with_a_reason(tmp_path: Path) -> None:
         write(folder / name, b"x")
     os.mkfifo(folder / "pipe.JPEG")
     (folder / "nowhere.JPEG").symlink_to(tmp_path / "nothing")
-    (folder / "within.JPEG").mkdir()
+    write(folder / "within" / "b.JPEG", b"x")
+    (folder / "within" / "back").symlink_to(folder)
+    (folder / "circle.JPEG").symlink_to(folder / "circle.JPEG")
     with write(folder / "huge.JPEG", b"x").open("r+b") as file:
         file.truncate(1 << 30)  # sparse: takes no space
     write(tmp_path / "README", b"x")
     (tmp_path / ".hidden").mkdir()
     source = list_source(tmp_path)
-    assert list(source.groups) == ["n1"] and list(source.groups["n1"].names) == [b"a.JPEG"]
+    assert list(source.groups) == ["n1"]
+    assert list(source.groups["n1"].names) == [b"a.JPEG", b"within/b.JPEG"]
     reasons = dict(source.groups["n1"].skipped + source.skipped)
     expected = {
         "n1/._a.JPEG": "hidden",
         "n1/notes.txt": "not named as an image (.jpg, .jpeg, .png)",
         "n1/a\\x1b.JPEG": "name has control characters",
         "n1/pipe.JPEG": "not a file",
-        "n1/within.JPEG": "not a file",
+        "n1/within/back/": "a link to a folder that is read already",
+        "n1/circle.JPEG": "cannot be read: Too many levels of symbolic links",
         "n1/nowhere.JPEG": "cannot be read: No such file or directory",
         "n1/huge.JPEG": "size is 1,073,741,824 bytes; expected at most 268,435,456",
         "README": "not named as an image (.jpg, .jpeg, .png)",
@@ -162,7 +166,9 @@ def test_damaged_header_does_not_pass_for_the_end(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "damaged, or not a tar archive"),
-        (b"<html>404</html>" * 100, "damaged, or not a tar archive"),
+        (b"x" * 2000, "damaged, or not a tar archive"),
+        (b"<html>404</html>", "an HTML page, such as a server's answer; expected a tar archive"),
+        (b"\r\n<!DOCTYPE HTML>" * 100, "an HTML page"),
         (b"\x1f\x8b\x08\x00rest", "compressed; expected an uncompressed archive, as published"),
         (b"BZh9rest", "compressed"),
         (b"\xfd7zXZ\0rest", "compressed"),
@@ -175,8 +181,13 @@ def test_files_that_are_not_archives(tmp_path: Path, content: bytes, message: st
 
 def test_missing_source(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name in ("none", "pipe"):
-        with pytest.raises(DataError, match=f"{name}: no such archive or folder"):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for name, message in (
+        ("none", "no such file"),
+        ("pipe", "cannot be read: not a regular file"),
+        ("circle", "cannot be read: Too many levels of symbolic links"),
+    ):
+        with pytest.raises(DataError, match=f"{name}: {message}"):
             list_source(tmp_path / name)
 
 
@@ -189,7 +200,7 @@ def test_source_that_changes_while_it_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "b" / "n1" / "a.JPEG", b"a")
     source = list_source(tmp_path / "b")
     path.unlink()
-    with pytest.raises(DataError, match=r"a\.JPEG: cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"a\.JPEG: no such file"):
         contents(source, "n1")
 
 

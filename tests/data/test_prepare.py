@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from helpers.imagenet_files import READABLE_ODD, Miniature, odd_image, unpack, write_imagenet
+from pyalexnet import files
 from pyalexnet.commands import prepare as prepare_command
 from pyalexnet.data import Dataset, open_dataset
 from pyalexnet.data.images import decode_image
@@ -87,7 +88,7 @@ def whole(plain: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Prepare
     return Prepared(plain, out, run(words(plain, out, "--format=raw")))
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
@@ -175,7 +176,7 @@ def test_unpacked_archives_give_the_same(whole: Prepared, tmp_path: Path, val: s
 def test_number_of_processes_changes_no_bit(prepared: Prepared, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(words(prepared.mini, out, f"--format={prepared.folder.name}", "--workers=1"))
-    assert files(out) == files(prepared.folder)
+    assert contents(out) == contents(prepared.folder)
 
 
 # When to kill a run: a shard is written but not recorded; its record is being written; it is
@@ -229,11 +230,10 @@ def test_killed_command_resumes_to_the_same_bits(
     command = words(whole.mini, out, "--format=raw")
     run(command, patch=KILLS[when], status=-signal.SIGKILL)
     assert (out / "unfinished.npz").exists() and not (out / "dataset.json").exists()
-    for left in (".val-00009.npy.tmp", ".train-00009.sums.npz.tmp"):
-        (out / left).write_bytes(b"left by a killed process")
+    (out / f".pyalexnet-{'0' * 16}.tmp").write_bytes(b"left by a killed process")
     printed = run(command)
     assert " of 4 shards are finished" in printed
-    assert files(out) == files(whole.folder)
+    assert contents(out) == contents(whole.folder)
 
 
 def test_interrupted_command_says_how_to_resume(whole: Prepared, tmp_path: Path) -> None:
@@ -252,35 +252,39 @@ P.record = interrupting
     assert "2 of 4 shards are finished; run the same command again to continue" in printed
     assert printed.endswith("pyalexnet-prepare: interrupted\n") and "Traceback" not in printed
     run(command)
-    assert files(out) == files(whole.folder)
+    assert contents(out) == contents(whole.folder)
 
 
 def test_worker_that_dies_is_reported(whole: Prepared, tmp_path: Path) -> None:
     patch = """
-import multiprocessing
+from pyalexnet.data.imagenet import pool
 from pyalexnet.data.imagenet.preparation import Preparation as P
-record = P.record
+record, start, started = P.record, pool.processes.start, []
+def starting(*arguments):
+    started.append(start(*arguments))
+    return started[-1]
 def killing(self, written):
     record(self, written)
-    for child in multiprocessing.active_children():
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
-P.record = killing
+    for child in started:
+        child.kill()
+        child.wait()
+pool.processes.start, P.record = starting, killing
 """
     out = tmp_path / "out"
     command = words(whole.mini, out, "--format=raw", "--workers=1", "--shard-images=2")
-    printed = run(command, patch=patch, status=2)
-    assert "error: a worker process died" in printed and "Traceback" not in printed
+    printed = run(command, patch=patch, status=1)
+    assert "error: a worker process was killed by SIGKILL, as Linux does when memory" in printed
+    assert "run the same command again" in printed and "Traceback" not in printed
     assert "1 of 11 shards are finished" in run(command)
 
 
 def test_finished_folder_is_left_alone(whole: Prepared, capsys: Captured) -> None:
-    before = files(whole.folder)
+    before = contents(whole.folder)
     assert prepare_command.main(words(whole.mini, whole.folder, "--format=raw", "--workers=1")) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert prepare_command.main(words(whole.mini, whole.folder, "--format=jpeg")) == 2
     assert "--format is jpeg; expected raw, with which it was started" in capsys.readouterr().err
-    assert files(whole.folder) == before
+    assert contents(whole.folder) == before
 
 
 @pytest.mark.slow
@@ -372,8 +376,8 @@ def test_mistakes(plain: Miniature, tmp_path: Path, capsys: Captured) -> None:
         (words(plain, out, "--shard-images=0"), "shard-images is 0"),
         (words(plain, out, "--workers=0"), "workers is 0"),
         ([f"--output={out}", *sources], "not in class folders; expected --devkit"),
-        ([f"--output={out}", *sources, "--devkit=nothing"], "nothing: cannot be read"),
-        ([f"--output={out}", "--train=nothing", "--val=x"], "nothing: no such archive or folder"),
+        ([f"--output={out}", *sources, "--devkit=nothing"], "nothing: no such file"),
+        ([f"--output={out}", "--train=nothing", "--val=x"], "nothing: no such file"),
         (words(plain, tmp_path / "file"), "file: cannot be created"),
         (words(plain, tmp_path / "full"), "contains photo\\x1b.jpg; expected a new or empty"),
         ([f"--train={tmp_path}", "--val=x", f"--output={out}"], f"is inside {tmp_path}"),
@@ -391,9 +395,7 @@ def test_help(capsys: Captured) -> None:
 
 
 def test_two_at_once(plain: Miniature, tmp_path: Path, capsys: Captured) -> None:
-    from pyalexnet.data.imagenet.prepare import _locked
-
-    with _locked(tmp_path):
+    with files.locked(tmp_path):
         assert prepare_command.main(words(plain, tmp_path)) == 2
     assert "another process is writing to it" in capsys.readouterr().err
 

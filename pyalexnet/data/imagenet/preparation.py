@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
+import zipfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,12 @@ from pyalexnet.data.sources.shards import (
 )
 from pyalexnet.data.statistics import PixelSums
 from pyalexnet.errors import DataError, UserError
-from pyalexnet.files import is_passing, replace
-from pyalexnet.text import printable
+from pyalexnet.files import is_passing, parse_json, read_bytes, replace
+from pyalexnet.text import printable, shortened
 
 SPLITS = ("train", "val")
 
-_TEMPORARY = ".*.tmp"  # temporary files of `pyalexnet.files` and `write_shard`
+_STATE_BYTES = 1 << 28  # of an unfinished folder's state at most, without the sums
 
 
 class Preparation:
@@ -124,8 +126,13 @@ class Preparation:
             The state or a finished shard is damaged.
         """
         path = self.folder / UNFINISHED
+        for entry in os.scandir(self.folder):
+            if entry.is_symlink():
+                raise UserError(
+                    f"output folder {self.folder}: {printable(entry.name)} is a link; expected "
+                    "only files"
+                )
         if not path.exists():
-            # A process killed in its first `save` leaves a temporary file, which `save` removes.
             strange = [name for name in os.listdir(self.folder) if not is_passing(name)]
             if strange:
                 raise UserError(
@@ -135,39 +142,51 @@ class Preparation:
             self.save()
             return
         try:
-            with np.load(path, allow_pickle=False) as saved:
-                before = json.loads(saved["state"].tobytes())
-                self._compare(before["identity"])
-                self.sums = PixelSums.restored(saved)
-            self.shards = {(split, number): shard for split, number, shard in before["shards"]}
-            self.skipped = [(split, Skipped(*item)) for split, item in before["left_out"]]
+            self._restore(read_bytes(path, self.sums.total.nbytes + _STATE_BYTES))
         except UserError:
             raise
         except Exception as error:  # NumPy raises many types for damaged files
             raise DataError(f"{path}: damaged; delete {self.folder} and start again") from error
         for (split, number), shard in self.shards.items():
             check_sizes(self.folder, shard_name(split, number), shard)
-        for left in self.folder.glob(_TEMPORARY):  # of a killed process
-            left.unlink()
+
+    def _restore(self, content: bytes) -> None:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+                raise ValueError("compressed")  # as `save` never does
+        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+            before = parse_json(saved["state"].tobytes(), str(self.folder / UNFINISHED))
+            self._compare(before["identity"])
+            self.sums = PixelSums.restored(saved)
+        self.shards = {(split, number): shard for split, number, shard in before["shards"]}
+        self.skipped = [(split, Skipped(*item)) for split, item in before["left_out"]]
+        _check(self.shards.keys() <= set(self.parts()))
+        for (split, number), shard in self.shards.items():
+            _check(_is_shard(shard) and shard["images"] <= self.size(split, number))
+        for split, item in self.skipped:
+            _check(split in SPLITS and all(isinstance(part, str) for part in item))
+        summed = sum(
+            shard["images"] for (split, _), shard in self.shards.items() if split == "train"
+        )
+        _check(self.sums.total.shape == self.encoding.shape and self.sums.count == summed)
 
     def _compare(self, before: dict[str, Any]) -> None:
         try:
             old, new = _facts(before), _facts(self.identity)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{self.folder}: description is damaged") from error
         for what in new:
             if old[what] != new[what]:
                 raise UserError(
-                    f"output folder {self.folder}: {what} is {new[what]}; expected {old[what]}, "
-                    f"with which it was started, or another folder"
+                    f"output folder {self.folder}: {what} is {shortened(str(new[what]), 80)}; "
+                    f"expected {shortened(str(old[what]), 80)}, with which it was started, or "
+                    "another folder"
                 )
 
     def record(self, written: Written) -> None:
         """Records a finished shard."""
         if written.sums is not None:
-            with np.load(written.sums) as arrays:
-                self.sums.merge(PixelSums.restored(arrays))
-            written.sums.unlink()
+            self.sums.merge(written.sums)
         self.shards[written.task] = written.shard
         self.skipped += [(written.task[0], item) for item in written.skipped]
         self.save()
@@ -222,5 +241,25 @@ def _facts(identity: dict[str, Any]) -> dict[str, Any]:
     for split in SPLITS:
         source = identity["sources"][split]
         facts[f"--{split}"] = f"{source['images']:,} images (list {source['sha256'][:12]})"
-    facts["classes"] = [entry.get("words", entry["wnid"]) for entry in identity["classes"]]
+    names = [entry.get("words", entry["wnid"]) for entry in identity["classes"]]
+    facts["classes"] = f"{len(names):,} (list {_checksum(names)})"
     return facts
+
+
+def _checksum(names: list[str]) -> str:
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
+
+
+def _is_shard(shard: Any) -> bool:
+    """Whether this is a shard's entry in dataset.json."""
+    counts, sums = ("images", "bytes", "index_bytes"), ("sha256", "index_sha256")
+    return (
+        shard.keys() == {*counts, *sums}
+        and all(type(shard[key]) is int and shard[key] >= 0 for key in counts)
+        and all(isinstance(shard[key], str) for key in sums)
+    )
+
+
+def _check(holds: bool) -> None:
+    if not holds:
+        raise ValueError
