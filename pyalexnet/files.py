@@ -259,15 +259,11 @@ def replacing(path: Path, *, text: bool = False) -> Iterator[IO[Any]]:
         if target.exists() and not target.is_file():
             raise UserError(f"{path}: cannot be written: it exists and is not a regular file")
         remove_leftovers(target.parent)
-        temporary = target.with_name(f".pyalexnet-{secrets.token_hex(8)}.tmp")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        number = os.open(temporary, flags, 0o666)
+        temporary, number = _make_temporary(target.parent)
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(naming(path))
             file: IO[Any] = stack.enter_context(os.fdopen(number, "w+b"))
-            with contextlib.suppress(OSError):  # not all file systems lock
-                fcntl.flock(number, fcntl.LOCK_EX)
             with contextlib.suppress(OSError):
                 os.fchmod(number, stat.S_IMODE(target.stat().st_mode))
             if text:
@@ -290,6 +286,19 @@ def replacing(path: Path, *, text: bool = False) -> Iterator[IO[Any]]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _make_temporary(folder: Path) -> tuple[Path, int]:
+    """A new file, locked where the file system can do that, and its descriptor."""
+    while True:
+        path = folder / f".pyalexnet-{secrets.token_hex(8)}.tmp"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        number = os.open(path, flags, 0o666)
+        with contextlib.suppress(OSError):
+            fcntl.flock(number, fcntl.LOCK_EX)
+        if os.path.lexists(path):
+            return path, number
+        os.close(number)  # another process has taken it for a leftover before it was locked
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -120,6 +120,23 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"a"
 
 
+def test_file_taken_for_a_leftover_before_it_is_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock, removed = fcntl.flock, []
+
+    def late(number: int, how: int) -> None:
+        if not removed:
+            removed.append(number)
+            files.remove_leftovers(tmp_path)
+            assert not os.listdir(tmp_path)
+        flock(number, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    files.replace(tmp_path / "a", b"a")
+    assert removed and (tmp_path / "a").read_bytes() == b"a"
+
+
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
