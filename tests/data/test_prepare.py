@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -236,23 +237,131 @@ def test_killed_command_resumes_to_the_same_bits(
     assert contents(out) == contents(whole.folder)
 
 
-def test_interrupted_command_says_how_to_resume(whole: Prepared, tmp_path: Path) -> None:
-    patch = """
+INTERRUPT = """
 from pyalexnet.data.imagenet.preparation import Preparation as P
 record = P.record
 def interrupting(self, written):
     record(self, written)
     if len(self.shards) == 2:
-        os.killpg(0, signal.SIGINT)  # also to workers, as a terminal does
+        {}
 P.record = interrupting
 """
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [
+        "os.killpg(0, signal.SIGINT)",  # also to workers, as a terminal does
+        "os.kill(os.getpid(), signal.SIGTERM)",
+        "os.kill(os.getpid(), signal.SIGHUP)",
+    ],
+)
+def test_interrupted_command_says_how_to_resume(
+    whole: Prepared, tmp_path: Path, signal: str
+) -> None:
     out = tmp_path / "out"
     command = words(whole.mini, out, "--format=raw")
-    printed = run(command, patch=patch, status=130)
+    printed = run(command, patch=INTERRUPT.format(signal), status=130)
     assert "2 of 4 shards are finished; run the same command again to continue" in printed
     assert printed.endswith("pyalexnet-prepare: interrupted\n") and "Traceback" not in printed
+    assert not [name for name in contents(out) if name.startswith(".")]
     run(command)
     assert contents(out) == contents(whole.folder)
+
+
+def test_ignored_hangup_stays_ignored(whole: Prepared, tmp_path: Path) -> None:
+    """As under nohup."""
+    hangup = "os.kill(os.getpid(), signal.SIGHUP)"
+    patch = f"signal.signal(signal.SIGHUP, signal.SIG_IGN){INTERRUPT.format(hangup)}"
+    run(words(whole.mini, tmp_path / "out", "--format=raw"), patch=patch)
+    assert contents(tmp_path / "out") == contents(whole.folder)
+
+
+def script(mini: Miniature, out: Path) -> str:
+    """Returns Python code that prepares as `words` without the idiom of a main module."""
+    return f"""
+from pathlib import Path
+from pyalexnet.data.imagenet.prepare import prepare
+from pyalexnet.data.sources.shards import Encoding
+prepare(
+    Path({str(mini.train)!r}), Path({str(mini.val)!r}), Path({str(out)!r}),
+    devkit=Path({str(mini.devkit)!r}), encoding=Encoding("raw", {SIZE}, 90), shard_images=8,
+    workers=2,
+)
+"""
+
+
+def test_function_in_standard_input_and_without_semaphores(whole: Prepared, tmp_path: Path) -> None:
+    """As in a notebook, and on a machine without a usable /dev/shm."""
+    shm = """
+import _multiprocessing
+def full(*_):
+    raise OSError(28, "No space left on device")
+_multiprocessing.SemLock = full
+"""
+    subprocess.run(
+        [sys.executable, "-"],
+        input=shm + script(whole.mini, tmp_path / "out"),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert contents(tmp_path / "out") == contents(whole.folder)
+
+
+def test_few_descriptors_allow_fewer_processes(whole: Prepared, tmp_path: Path) -> None:
+    patch = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))"
+    command = words(whole.mini, tmp_path / "out", "--format=raw", "--workers=40")
+    run([*command, "--shard-images=1"], patch=patch)
+    assert len(contents(tmp_path / "out")) == 2 + 2 * 22
+
+
+def test_no_process_can_be_started(
+    plain: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def none(*_: object, **more: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", none)
+    assert prepare_command.main(words(plain, tmp_path / "out")) == 1
+    message = "a worker process cannot be started: [Errno 11] Resource temporarily unavailable"
+    assert message in capsys.readouterr().err
+
+
+def test_standard_output_that_is_full_stops_nothing(whole: Prepared, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with open("/dev/full", "w") as full:
+        subprocess.run([sys.executable, "-c", script(whole.mini, out)], stdout=full, timeout=120)
+    assert contents(out) == contents(whole.folder)
+
+
+def test_links_in_the_output_are_not_followed(
+    plain: Miniature, tmp_path: Path, capsys: Captured
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    out.mkdir()
+    other.write_text("precious")
+    for name in ("unfinished.npz", "train-00000.npy"):
+        (out / name).symlink_to(other)
+        assert prepare_command.main(words(plain, out)) == 2
+        assert f"output folder {out}: {name} is a link; expected" in capsys.readouterr().err
+        (out / name).unlink()
+    (out / ".pyalexnet.lock").symlink_to(other)
+    assert prepare_command.main(words(plain, out)) == 2
+    assert ".pyalexnet.lock: cannot be written" in capsys.readouterr().err
+    assert other.read_text() == "precious"
+
+
+def test_output_within_a_source(plain: Miniature, tmp_path: Path, capsys: Captured) -> None:
+    """Also by another path."""
+    train = unpack(plain.train, tmp_path / "train")
+    (tmp_path / "link").symlink_to(train)
+    sources = [f"--train={train}", f"--val={plain.val}", f"--devkit={plain.devkit}"]
+    for out in (train, tmp_path / "link", tmp_path / "link" / "a" / "out"):
+        assert prepare_command.main([*sources, f"--output={out}"]) == 2
+        assert f"is inside {train}; expected another folder" in capsys.readouterr().err
+    assert not (train / "a").exists()
 
 
 def test_worker_that_dies_is_reported(whole: Prepared, tmp_path: Path) -> None:

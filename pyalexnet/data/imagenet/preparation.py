@@ -30,7 +30,7 @@ from pyalexnet.data.sources.shards import (
 )
 from pyalexnet.data.statistics import PixelSums
 from pyalexnet.errors import DataError, UserError
-from pyalexnet.files import is_passing, parse_json, read_bytes, replace
+from pyalexnet.files import is_passing, parse_json, read_bytes, reading, replace
 from pyalexnet.text import printable, shortened
 
 SPLITS = ("train", "val")
@@ -126,14 +126,15 @@ class Preparation:
             The state or a finished shard is damaged.
         """
         path = self.folder / UNFINISHED
-        for entry in os.scandir(self.folder):
-            if entry.is_symlink():
-                raise UserError(
-                    f"output folder {self.folder}: {printable(entry.name)} is a link; expected "
-                    "only files"
-                )
+        with reading(self.folder):
+            names = os.listdir(self.folder)
+            links = [name for name in names if os.path.islink(self.folder / name)]
+        if links:
+            raise UserError(
+                f"output folder {self.folder}: {printable(links[0])} is a link; expected only files"
+            )
         if not path.exists():
-            strange = [name for name in os.listdir(self.folder) if not is_passing(name)]
+            strange = [name for name in names if not is_passing(name)]
             if strange:
                 raise UserError(
                     f"output folder {self.folder}: contains {printable(strange[0])}; expected a "
@@ -160,15 +161,16 @@ class Preparation:
             self.sums = PixelSums.restored(saved)
         self.shards = {(split, number): shard for split, number, shard in before["shards"]}
         self.skipped = [(split, Skipped(*item)) for split, item in before["left_out"]]
-        _check(self.shards.keys() <= set(self.parts()))
+        _check(self.shards.keys() <= set(self.parts()), "the list of shards")
         for (split, number), shard in self.shards.items():
-            _check(_is_shard(shard) and shard["images"] <= self.size(split, number))
+            check_shard(shard)
+            _check(shard["images"] <= self.size(split, number), "a shard's images")
         for split, item in self.skipped:
-            _check(split in SPLITS and all(isinstance(part, str) for part in item))
-        summed = sum(
-            shard["images"] for (split, _), shard in self.shards.items() if split == "train"
-        )
-        _check(self.sums.total.shape == self.encoding.shape and self.sums.count == summed)
+            names = split in SPLITS and all(isinstance(part, str) for part in item)
+            _check(names, "the list of skipped files")
+        counts = [shard["images"] for (split, _), shard in self.shards.items() if split == "train"]
+        sums = self.sums.total.shape == self.encoding.shape and self.sums.count == sum(counts)
+        _check(sums, "the sums")
 
     def _compare(self, before: dict[str, Any]) -> None:
         try:
@@ -250,16 +252,16 @@ def _checksum(names: list[str]) -> str:
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 
 
-def _is_shard(shard: Any) -> bool:
-    """Whether this is a shard's entry in dataset.json."""
+def check_shard(shard: Any) -> None:
+    """Raises ValueError unless this is a shard's entry in dataset.json."""
     counts, sums = ("images", "bytes", "index_bytes"), ("sha256", "index_sha256")
-    return (
-        shard.keys() == {*counts, *sums}
-        and all(type(shard[key]) is int and shard[key] >= 0 for key in counts)
-        and all(isinstance(shard[key], str) for key in sums)
-    )
+    _check(isinstance(shard, dict) and shard.keys() == {*counts, *sums}, "a shard's keys")
+    for key in counts:
+        _check(type(shard[key]) is int and shard[key] >= 0, f"a shard's {key}")
+    for key in sums:
+        _check(isinstance(shard[key], str), f"a shard's {key}")
 
 
-def _check(holds: bool) -> None:
+def _check(holds: bool, what: str) -> None:
     if not holds:
-        raise ValueError
+        raise ValueError(f"{what} is not as pyalexnet-prepare writes it")

@@ -24,7 +24,7 @@ from pyalexnet.data.imagenet.devkit import read_devkit
 from pyalexnet.data.imagenet.labels import assemble
 from pyalexnet.data.imagenet.listing import Listing
 from pyalexnet.data.imagenet.pool import Pool, say
-from pyalexnet.data.imagenet.preparation import SPLITS, Preparation
+from pyalexnet.data.imagenet.preparation import SPLITS, Preparation, check_shard
 from pyalexnet.data.imagenet.writing import Task, write_shard
 from pyalexnet.data.sources.shards import DESCRIPTION, MEAN, Encoding, described, read_description
 from pyalexnet.errors import DataError, UserError
@@ -121,7 +121,9 @@ def verify(output: Path, *, workers: int | None = None, progress: bool = True) -
     with described(output):
         mean = description["mean"]["sha256"]
         parts = [(split, n) for split in SPLITS for n in range(len(description[split]["shards"]))]
-        total = sum(int(description[split]["images"]) for split in SPLITS)
+        for split, n in parts:
+            check_shard(description[split]["shards"][n])
+        total = sum(description[split]["shards"][n]["images"] for split, n in parts)
     wrong = []
     path = output / MEAN
     with reading(path):
