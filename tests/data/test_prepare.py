@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -7,8 +8,10 @@ import signal
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +20,14 @@ from helpers.imagenet_files import READABLE_ODD, Miniature, odd_image, unpack, w
 from pyalexnet import files
 from pyalexnet.commands import prepare as prepare_command
 from pyalexnet.data import Dataset, open_dataset
+from pyalexnet.data.imagenet.archives import list_source
+from pyalexnet.data.imagenet.devkit import read_devkit
+from pyalexnet.data.imagenet.labels import ImageNet, assemble
+from pyalexnet.data.imagenet.preparation import Preparation
+from pyalexnet.data.imagenet.prepare import verify
+from pyalexnet.data.imagenet.writing import Task, write_shard
 from pyalexnet.data.images import decode_image
-from pyalexnet.data.sources.shards import open_imagenet, read_description
+from pyalexnet.data.sources.shards import Encoding, open_imagenet, read_description
 from pyalexnet.errors import DataError
 
 pytestmark = pytest.mark.host_only("reads and writes files")
@@ -428,6 +437,75 @@ def test_verify(prepared: Prepared, tmp_path: Path) -> None:
     assert "dataset.json: damaged" in run([f"--output={folder}", "--verify"], status=2)
 
 
+def images_of(mini: Miniature) -> ImageNet:
+    return assemble(list_source(mini.train), list_source(mini.val), read_devkit(mini.devkit))
+
+
+def first_shard(**changes: object) -> Callable[[Any], object]:
+    return lambda description: description["train"]["shards"][0].update(changes)
+
+
+DAMAGES: dict[str, Callable[[Any], object]] = {
+    "a shard's images": first_shard(images=-8),
+    "a shard's bytes": first_shard(bytes="8"),
+    "a shard's sha256": first_shard(sha256=None),
+    "a shard's keys": lambda description: description["val"]["shards"][0].pop("index_sha256"),
+    "train's number of images": lambda description: description["train"].update(images=1),
+    "the images' size": lambda description: description["encoding"].update(size=2**40),
+    "KeyError: 'shards'": lambda description: description["val"].pop("shards"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_damaged_description(whole: Prepared, tmp_path: Path, what: str) -> None:
+    folder = Path(shutil.copytree(whole.folder, tmp_path / "copy"))
+    path = folder / "dataset.json"
+    description = json.loads(path.read_bytes())
+    DAMAGES[what](description)
+    path.write_text(json.dumps(description))
+    message = rf"dataset\.json: damaged.*: {what}"
+    with pytest.raises(DataError, match=message):
+        verify(folder, workers=1)
+    if "size" not in what:  # that is another option
+        run = Preparation(folder, images_of(whole.mini), Encoding("raw", SIZE, 90), 8)
+        with pytest.raises(DataError, match=message):
+            run.finished()
+
+
+STATES: dict[str, Callable[[Any], object]] = {
+    "a shard that is none": lambda state: state["shards"].append(["train", 99, {}]),
+    "a negative count": lambda state: state["shards"][0][2].update(images=-1),
+    "no bytes": lambda state: state["shards"][0][2].pop("bytes"),
+    "fewer images than sums": lambda state: state["shards"].clear(),
+    "a split that is none": lambda state: state["left_out"].append(["test", ["a", "b"]]),
+    "nesting": lambda state: state.update(left_out=json.loads("[" * 500 + "]" * 500)),
+    "no identity": lambda state: state.pop("identity"),
+    "another type": lambda state: state.update(identity=[1]),
+}
+
+
+@pytest.mark.parametrize("what", [*STATES, "text", "sums", "bomb"])
+def test_damaged_state(plain: Miniature, tmp_path: Path, what: str) -> None:
+    encoding = Encoding("raw", 8, 90)
+    run = Preparation(tmp_path, images_of(plain), encoding, 8)
+    run.resume()
+    run.record(write_shard(Task(tmp_path, "train", 0, run.part("train", 0), encoding, False)))
+    path = tmp_path / "unfinished.npz"
+    with np.load(path) as saved:
+        arrays = dict(saved)
+    if what in STATES:
+        state = json.loads(arrays["state"].tobytes())
+        STATES[what](state)
+        arrays["state"] = np.frombuffer(json.dumps(state).encode(), np.uint8)
+    if what == "sums":
+        arrays["total"] = arrays["total"][:4]
+    (np.savez_compressed if what == "bomb" else np.savez)(path, **arrays)
+    if what == "text":
+        path.write_text("text")
+    with pytest.raises(DataError, match=r"damaged; delete .* and start again|is damaged|nested"):
+        Preparation(tmp_path, images_of(plain), encoding, 8).resume()
+
+
 def test_strict_names_the_first(mini: Miniature, tmp_path: Path, capsys: Captured) -> None:
     assert prepare_command.main(words(mini, tmp_path / "out", "--strict", "--workers=1")) == 2
     assert "../../n00000002.tar: name leads out of its folder" in capsys.readouterr().err
@@ -481,6 +559,7 @@ def test_mistakes(plain: Miniature, tmp_path: Path, capsys: Captured) -> None:
         ([f"--output={out}", "--val=x"], "--train missing"),
         ([f"--output={out}", "--verify"], "out: no dataset.json"),
         (words(plain, out, "--size=0"), "size is 0"),
+        (words(plain, out, "--size=100000"), "size is 100000; expected 1 to 4096"),
         (words(plain, out, "--quality=101"), "quality is 101"),
         (words(plain, out, "--shard-images=0"), "shard-images is 0"),
         (words(plain, out, "--workers=0"), "workers is 0"),

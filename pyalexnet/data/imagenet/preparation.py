@@ -25,6 +25,8 @@ from pyalexnet.data.sources.shards import (
     VERSION,
     Encoding,
     check_sizes,
+    described,
+    open_imagenet,
     read_description,
     shard_name,
 )
@@ -34,6 +36,7 @@ from pyalexnet.files import is_passing, parse_json, read_bytes, reading, replace
 from pyalexnet.text import printable, shortened
 
 SPLITS = ("train", "val")
+LARGEST_SIZE = 4096  # rows and columns; the sums of each process then take 400 MB
 
 _STATE_BYTES = 1 << 28  # of an unfinished folder's state at most, without the sums
 
@@ -107,11 +110,15 @@ class Preparation:
         ------
         UserError
             The output is of other images or options.
+        DataError
+            The output is damaged.
         """
         if not (self.folder / DESCRIPTION).exists():
             return False
         before = read_description(self.folder)
         self._compare(before)
+        check_shards(self.folder, before)
+        open_imagenet(self.folder)
         (self.folder / UNFINISHED).unlink(missing_ok=True)
         return True
 
@@ -163,7 +170,7 @@ class Preparation:
         self.skipped = [(split, Skipped(*item)) for split, item in before["left_out"]]
         _check(self.shards.keys() <= set(self.parts()), "the list of shards")
         for (split, number), shard in self.shards.items():
-            check_shard(shard)
+            _check_shard(shard)
             _check(shard["images"] <= self.size(split, number), "a shard's images")
         for split, item in self.skipped:
             names = split in SPLITS and all(isinstance(part, str) for part in item)
@@ -179,10 +186,10 @@ class Preparation:
             raise DataError(f"{self.folder}: description is damaged") from error
         for what in new:
             if old[what] != new[what]:
+                given, started = (shortened(printable(str(x[what])), 80) for x in (new, old))
                 raise UserError(
-                    f"output folder {self.folder}: {what} is {shortened(str(new[what]), 80)}; "
-                    f"expected {shortened(str(old[what]), 80)}, with which it was started, or "
-                    "another folder"
+                    f"output folder {self.folder}: {what} is {given}; expected {started}, with "
+                    "which it was started, or another folder"
                 )
 
     def record(self, written: Written) -> None:
@@ -252,7 +259,23 @@ def _checksum(names: list[str]) -> str:
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 
 
-def check_shard(shard: Any) -> None:
+def check_shards(folder: Path, description: dict[str, Any]) -> list[tuple[str, int]]:
+    """Returns split and number of all shards; raises DataError if their entries are damaged."""
+    parts = []
+    with described(folder):
+        size = description["encoding"]["size"]
+        _check(type(size) is int and 1 <= size <= LARGEST_SIZE, "the images' size")
+        for split in SPLITS:
+            shards = description[split]["shards"]
+            for number, shard in enumerate(shards):
+                _check_shard(shard)
+                parts.append((split, number))
+            images = sum(shard["images"] for shard in shards)
+            _check(description[split]["images"] == images, f"{split}'s number of images")
+    return parts
+
+
+def _check_shard(shard: Any) -> None:
     """Raises ValueError unless this is a shard's entry in dataset.json."""
     counts, sums = ("images", "bytes", "index_bytes"), ("sha256", "index_sha256")
     _check(isinstance(shard, dict) and shard.keys() == {*counts, *sums}, "a shard's keys")

@@ -24,7 +24,7 @@ from pyalexnet.data.imagenet.devkit import read_devkit
 from pyalexnet.data.imagenet.labels import assemble
 from pyalexnet.data.imagenet.listing import Listing
 from pyalexnet.data.imagenet.pool import Pool, say
-from pyalexnet.data.imagenet.preparation import SPLITS, Preparation, check_shard
+from pyalexnet.data.imagenet.preparation import LARGEST_SIZE, SPLITS, Preparation, check_shards
 from pyalexnet.data.imagenet.writing import Task, write_shard
 from pyalexnet.data.sources.shards import DESCRIPTION, MEAN, Encoding, described, read_description
 from pyalexnet.errors import DataError, UserError
@@ -120,15 +120,11 @@ def verify(output: Path, *, workers: int | None = None, progress: bool = True) -
     description = read_description(output)
     with described(output):
         mean = description["mean"]["sha256"]
-        parts = [(split, n) for split in SPLITS for n in range(len(description[split]["shards"]))]
-        for split, n in parts:
-            check_shard(description[split]["shards"][n])
-        total = sum(description[split]["shards"][n]["images"] for split, n in parts)
+    parts = check_shards(output, description)
+    total = sum(description[split]["images"] for split in SPLITS)
     wrong = []
     path = output / MEAN
-    with reading(path):
-        found = writing.checksum(path) if path.exists() else ""
-    if found != mean:
+    if not path.exists() or writing.checksum(path) != mean:
         wrong.append(f"{path}: missing, or damaged: SHA-256 differs from {DESCRIPTION}")
     with Pool(workers, progress) as pool:
         calls = ((output, *part, description) for part in parts)
@@ -144,8 +140,8 @@ def verify(output: Path, *, workers: int | None = None, progress: bool = True) -
 def _check(encoding: Encoding, shard_images: int, workers: int | None) -> None:
     if encoding.format not in FORMATS:
         raise UserError(f"format is {encoding.format!r}; expected {' or '.join(FORMATS)}")
-    if encoding.size < 1:
-        raise UserError(f"size is {encoding.size}; expected at least 1")
+    if not 1 <= encoding.size <= LARGEST_SIZE:
+        raise UserError(f"size is {encoding.size}; expected 1 to {LARGEST_SIZE}")
     if not 1 <= encoding.quality <= 100:
         raise UserError(f"quality is {encoding.quality}; expected 1 to 100")
     if shard_images < 1:

@@ -30,7 +30,7 @@ from pyalexnet.data.sources.shards import (
 )
 from pyalexnet.data.statistics import PixelSums
 from pyalexnet.errors import DataError
-from pyalexnet.files import naming, replacing
+from pyalexnet.files import naming, open_regular, reading, replacing
 from pyalexnet.text import printable
 
 
@@ -174,9 +174,9 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 def checksum(path: Path) -> str:
-    """Returns a file's SHA-256 in hexadecimal."""
+    """Returns a file's SHA-256 in hexadecimal; raises DataError if it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    with reading(path), open_regular(path) as file:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()
