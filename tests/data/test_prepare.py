@@ -362,6 +362,36 @@ def test_links_in_the_output_are_not_followed(
     assert other.read_text() == "precious"
 
 
+PLACES = ["train", "val", "devkit", "train/n1.tar", "train/n1/a.JPEG", "devkit/data/meta.mat"]
+PLACES += ["out/unfinished.npz", "out/dataset.json", "out/mean.npy", "out/train-00000.npy"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_pipe_is_waited_for(
+    whole: Prepared, tmp_path: Path, capsys: Captured, place: str
+) -> None:
+    """Whatever the command opens may be a pipe: the test hangs if it waits for the other end."""
+    mini, out = whole.mini, tmp_path / "out"
+    inputs = {"train": mini.train, "val": mini.val, "devkit": mini.devkit}
+    kind = place.partition("/")[0]
+    more = []
+    if kind in inputs:
+        inputs[kind] = tmp_path / kind
+    else:
+        shutil.copytree(whole.folder, out)
+        (out / place[4:]).unlink(missing_ok=True)
+        if "unfinished" in place:
+            (out / "dataset.json").unlink()
+        more = ["--verify"] * ("unfinished" not in place)
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path / place)
+    command = [f"--{name}={path}" for name, path in inputs.items()]
+    command += [f"--output={out}", f"--size={SIZE}", "--format=raw", "--shard-images=8", *more]
+    assert prepare_command.main([*command, "--workers=1"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith("pyalexnet-prepare: error: "), err
+
+
 def test_output_within_a_source(plain: Miniature, tmp_path: Path, capsys: Captured) -> None:
     """Also by another path."""
     train = unpack(plain.train, tmp_path / "train")
@@ -428,7 +458,7 @@ def test_verify(prepared: Prepared, tmp_path: Path) -> None:
         "train-00000.npy: damaged: SHA-256 differs from dataset.json",
         "train-00001.npy: damaged: ",
         "train-00002.index.npy: damaged: SHA-256 differs",
-        "val-00000.npy: cannot be read: No such file",
+        "val-00000.npy: no such file",
         "mean.npy: missing, or damaged: SHA-256 differs",
     ):
         assert message in printed

@@ -29,7 +29,7 @@ from pyalexnet.data.sources.shards import (
     shard_name,
 )
 from pyalexnet.data.statistics import PixelSums
-from pyalexnet.errors import DataError
+from pyalexnet.errors import DataError, MachineError
 from pyalexnet.files import naming, open_regular, reading, replacing
 from pyalexnet.text import printable
 
@@ -96,11 +96,17 @@ def write_shard(task: Task) -> Written:
     Raises
     ------
     UserError
-        The source cannot be read, the disk is full, or the task is strict and an image unreadable.
+        The source cannot be read, disk or memory is full, or the task is strict and an image
+        unreadable.
     """
     path = task.folder / f"{shard_name(task.split, task.number)}.npy"
-    with naming(path):
-        return _write(task, path)
+    try:
+        with naming(path):
+            return _write(task, path)
+    except MemoryError:
+        raise MachineError(
+            f"{path}: not enough memory to decode an image; fewer --workers need less"
+        ) from None
 
 
 def _write(task: Task, path: Path) -> Written:

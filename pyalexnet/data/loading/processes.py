@@ -76,7 +76,9 @@ def begin() -> None:
     # A batch system may signal every process; only the first handles it.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(int(sys.argv[1]),), daemon=True).start()
+    watching = threading.Thread(target=_end_with_parent, args=(int(sys.argv[1]),), daemon=True)
+    with contextlib.suppress(RuntimeError):  # no more threads: it ends when it next reads
+        watching.start()
 
 
 def _end_with_parent(file: int) -> None:
