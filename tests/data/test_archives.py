@@ -219,6 +219,10 @@ END = bytes(1024)
             "damaged: no member header at byte 1",
         ),
         (FIRST + raw(b"12", b"x") + b"10 size=-\n" + bytes(502) + raw(b"0"), "damaged: no member"),
+        (
+            FIRST + raw(b"13", b"x") + b"99 size=12\n" + bytes(501),
+            "damaged: no member header at by",
+        ),
         (FIRST + raw(b"0")[:300], "truncated within the member header at byte 1,024"),
     ],
 )

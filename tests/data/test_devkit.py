@@ -161,6 +161,12 @@ def test_gzip_and_headers_that_would_fill_memory(tmp_path: Path) -> None:
             read_devkit(tmp_path / "kit")
 
 
+def test_member_of_an_archive_is_bounded(tmp_path: Path) -> None:
+    path = kit(tmp_path / "kit.tar.gz", synsets(), b"1 " * (3 << 20))
+    with pytest.raises(DataError, match=r"ground_truth\.txt: has more than 4,194,304 bytes"):
+        read_devkit(path)
+
+
 def test_unpacked_tar_is_read(mini: Miniature, tmp_path: Path) -> None:
     (tmp_path / "kit.tar").write_bytes(gzip.decompress(mini.devkit.read_bytes()))
     assert read_devkit(tmp_path / "kit.tar").synsets == read_devkit(mini.devkit).synsets

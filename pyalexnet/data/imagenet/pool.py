@@ -27,7 +27,6 @@ from pyalexnet.text import duration, printable
 
 _LINES = 20  # number of progress lines without a terminal
 _PAUSE = 0.2  # seconds between two messages of a process about its progress
-_RESERVE = 8  # descriptors that the pool leaves to its process
 _PATIENCE = 10  # seconds until a killed process, which may wait for a disk, is left to itself
 
 T = TypeVar("T")
@@ -154,10 +153,7 @@ class Pool:
     def _start(self) -> Connection:
         link, other = multiprocessing.Pipe()
         try:
-            with contextlib.ExitStack() as reserve:
-                for _ in range(_RESERVE):
-                    reserve.callback(os.close, os.dup(link.fileno()))
-                self._workers[link] = processes.start(serve, [other.fileno()])
+            self._workers[link] = processes.start(serve, [other.fileno()])
         except BaseException:
             link.close()
             raise

@@ -171,8 +171,7 @@ def _stoppable() -> Iterator[None]:
 
 @contextmanager
 def _tidied(folder: Path) -> Iterator[None]:
-    """Removes what killed processes have left: before the block, and of its own behind it."""
-    remove_leftovers(folder)
+    """Removes what killed processes have left, those of its own pool included."""
     try:
         yield
     finally:
