@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from pyalexnet.data import Dataset, open_dataset
 from pyalexnet.data.imagenet.archives import list_source
 from pyalexnet.data.imagenet.devkit import read_devkit
 from pyalexnet.data.imagenet.labels import ImageNet, assemble
+from pyalexnet.data.imagenet.pool import say
 from pyalexnet.data.imagenet.preparation import Preparation
 from pyalexnet.data.imagenet.prepare import verify
 from pyalexnet.data.imagenet.writing import Task, write_shard
@@ -193,6 +195,7 @@ def test_number_of_processes_changes_no_bit(prepared: Prepared, tmp_path: Path) 
 # recorded; only the description is missing.
 KILLS = {
     "before a record": """
+from pyalexnet.data.imagenet.pool import say
 from pyalexnet.data.imagenet.preparation import Preparation as P
 record = P.record
 def killing(self, written):
@@ -212,6 +215,7 @@ def killing(old, new):
 os.replace = killing
 """,
     "after a record": """
+from pyalexnet.data.imagenet.pool import say
 from pyalexnet.data.imagenet.preparation import Preparation as P
 record = P.record
 def killing(self, written):
@@ -247,6 +251,7 @@ def test_killed_command_resumes_to_the_same_bits(
 
 
 INTERRUPT = """
+from pyalexnet.data.imagenet.pool import say
 from pyalexnet.data.imagenet.preparation import Preparation as P
 record = P.record
 def interrupting(self, written):
@@ -345,6 +350,13 @@ def test_standard_output_that_is_full_stops_nothing(whole: Prepared, tmp_path: P
     assert contents(out) == contents(whole.folder)
 
 
+def test_lines_in_another_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="latin-1"))
+    say("é … Δ\n\x1b")
+    assert printed.getvalue() == b"\xe9 \\u2026 \\u0394\\n\\x1b\n"
+
+
 def test_links_in_the_output_are_not_followed(
     plain: Miniature, tmp_path: Path, capsys: Captured
 ) -> None:
@@ -406,6 +418,7 @@ def test_output_within_a_source(plain: Miniature, tmp_path: Path, capsys: Captur
 def test_worker_that_dies_is_reported(whole: Prepared, tmp_path: Path) -> None:
     patch = """
 from pyalexnet.data.imagenet import pool
+from pyalexnet.data.imagenet.pool import say
 from pyalexnet.data.imagenet.preparation import Preparation as P
 record, start, started = P.record, pool.processes.start, []
 def starting(*arguments):

@@ -234,9 +234,14 @@ def _portable(error: Exception) -> Exception:
 
 
 def say(line: str) -> None:
-    """Prints a line, if it can be: a closed pipe or a full disk stops no work."""
+    """Prints a line, if it can be: a closed pipe or a full disk stops no work.
+
+    Characters that the encoding lacks are escaped.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    shown = printable(line).encode(encoding, "backslashreplace").decode(encoding)
     with contextlib.suppress(OSError):
-        print(printable(line), flush=True)
+        print(shown, flush=True)
 
 
 @contextmanager

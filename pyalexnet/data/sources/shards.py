@@ -26,6 +26,8 @@ DESCRIPTION, MEAN, UNFINISHED = "dataset.json", "mean.npy", "unfinished.npz"
 FILES = f"{DESCRIPTION}, which pyalexnet-prepare writes"
 HEADER = 128  # bytes of a shard's .npy header
 
+_DESCRIPTION_BYTES = 1 << 29  # of dataset.json at most; it may list a million skipped files
+
 
 class Encoding(NamedTuple):
     """The format of stored images.
@@ -221,7 +223,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             )
         raise DataError(f"{folder}: no {DESCRIPTION}; expected the output of pyalexnet-prepare")
     with described(folder):
-        description: dict[str, Any] = read_json(path)
+        description: dict[str, Any] = read_json(path, limit=_DESCRIPTION_BYTES)
         version = description["version"]
         if version != VERSION:
             raise DataError(f"{path}: version is {version!r}; expected {VERSION}")
