@@ -204,7 +204,10 @@ END = bytes(1024)
         (FIRST + raw(b"1_0") + END, "damaged: no member header at byte 1,024"),
         (FIRST + raw(b"77777777777") + END, "truncated: ends at byte 2,560, within b.JPEG"),
         (FIRST + raw(b"\x80" + b"\xff" * 11) + END, "truncated: ends at byte 2,560, within b"),
-        (FIRST + raw(b"10000000000", b"L") + END, "truncated: ends at byte 2,560"),
+        (
+            FIRST + raw(b"10000000000", b"L") + END,
+            "damaged: an extended header at byte 1,024 has 1",
+        ),
         (
             FIRST + raw(b"1000000", b"L") + bytes(1 << 19),
             "damaged: an extended header at byte 1,024 has 2",
@@ -242,6 +245,14 @@ def test_headers_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(tars, "_MOST", 3000)
     with pytest.raises(DataError, match=r"a\.tar: has more than 3,000 members"):
         list_source(path)
+
+
+def test_size_in_a_pax_header_is_the_members(tmp_path: Path) -> None:
+    pax = raw(b"12", b"x") + b"10 size=3\n".ljust(512, b"\0")
+    long = raw(b"6", b"L") + b"n.JPEG".ljust(512, b"\0")
+    for name, headers in (("b.JPEG", pax), ("n.JPEG", pax + long)):
+        path = write(tmp_path / "a.tar", headers + raw(b"0") + b"abc".ljust(512, b"\0") + END)
+        assert contents(list_source(path), "") == {name: b"abc"}
 
 
 def test_sparse_files_are_skipped(tmp_path: Path) -> None:

@@ -612,6 +612,9 @@ def test_mistakes(plain: Miniature, tmp_path: Path, capsys: Captured) -> None:
         (words(plain, tmp_path / "file"), "file: cannot be created"),
         (words(plain, tmp_path / "full"), "contains photo\\x1b.jpg; expected a new or empty"),
         ([f"--train={tmp_path}", "--val=x", f"--output={out}"], f"is inside {tmp_path}"),
+        (words(plain, Path("~no-such-user/x")), "there is no user no-such-user; expected one"),
+        ([f"--output={out}", *sources, "--devkit=~no-such-user/x"], "there is no user"),
+        ([f"--output={out}", "--train=~no-such-user/x", "--val=x"], "there is no user"),
     ):
         assert prepare_command.main(command) == 2
         err = capsys.readouterr().err

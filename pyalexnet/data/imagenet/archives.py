@@ -49,7 +49,8 @@ def list_source(
     Parameters
     ----------
     path : Path
-        An archive of class archives, an archive of images, or a folder of images or class folders.
+        An archive of class archives, an archive of images, or a folder of images, class folders
+        and class archives.
     mapped : callable
         As `map`; a process pool's version lists class archives or folders in parallel.
 

@@ -32,7 +32,7 @@ from pyalexnet.data.sources.shards import (
 )
 from pyalexnet.data.statistics import PixelSums
 from pyalexnet.errors import DataError, UserError
-from pyalexnet.files import is_passing, parse_json, read_bytes, reading, replace
+from pyalexnet.files import is_passing, naming, parse_json, read_bytes, reading, replace
 from pyalexnet.text import printable, shortened
 
 SPLITS = ("train", "val")
@@ -119,7 +119,7 @@ class Preparation:
         self._compare(before)
         check_shards(self.folder, before)
         open_imagenet(self.folder)
-        (self.folder / UNFINISHED).unlink(missing_ok=True)
+        self._remove_state()
         return True
 
     def resume(self) -> None:
@@ -238,7 +238,12 @@ class Preparation:
             description[split] = {"images": images, "shards": shards}
         description["left_out"] = self.all_skipped()
         replace(self.folder / DESCRIPTION, json.dumps(description, indent=1).encode())
-        (self.folder / UNFINISHED).unlink()
+        self._remove_state()
+
+    def _remove_state(self) -> None:
+        path = self.folder / UNFINISHED
+        with naming(path):
+            path.unlink(missing_ok=True)
 
 
 def _facts(identity: dict[str, Any]) -> dict[str, Any]:

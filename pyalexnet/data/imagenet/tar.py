@@ -64,7 +64,7 @@ class _Header(NamedTuple):
     name: bytes
     size: int
     type: int
-    goes_on: bool  # in the next block, as a sparse file's map may
+    has_map: bool  # of a sparse file, in the blocks that follow
 
 
 def members(
@@ -101,44 +101,54 @@ def members(
             return
         try:
             header = _parsed(block)
-            if pax and b"size" in pax:
+            if header.type in _EXTENDED:
+                if header.size > _LONGEST:
+                    raise DataError(
+                        f"{name}: damaged: an extended header at byte {at:,} has "
+                        f"{header.size:,} bytes; expected at most {_LONGEST:,}"
+                    )
+                content = read(at + _BLOCK, header.size)
+                if header.type == _LONG_NAME:
+                    long_name = content.partition(b"\0")[0]
+                elif header.type == _PAX:
+                    pax = _records(content)
+            elif b"size" in pax:
                 header = header._replace(size=_decimal(pax[b"size"]))
         except ValueError:
             raise DataError(f"{name}: {_wrong_header(block, at, size)}") from None
-        offset = at + _BLOCK
-        while header.goes_on:
-            more = read(offset, _BLOCK)
-            offset += _BLOCK
-            header = header._replace(goes_on=more[504:505] not in (b"", b"\0"))
+        offset = _past_map(read, at + _BLOCK) if header.has_map else at + _BLOCK
         end = offset + (0 if header.type in _EMPTY else header.size)
         if end > size:
             within = printable(os.fsdecode(long_name or header.name))
             raise DataError(f"{name}: truncated: ends at byte {size:,}, within {within}")
-        if header.type in _EXTENDED:
-            if header.size > _LONGEST:
-                raise DataError(
-                    f"{name}: damaged: an extended header at byte {at:,} has {header.size:,} "
-                    f"bytes; expected at most {_LONGEST:,}"
-                )
-            content = read(offset, header.size)
-            if header.type == _LONG_NAME:
-                long_name = content.partition(b"\0")[0]
-            elif header.type == _PAX:
-                try:
-                    pax = _records(content)
-                except ValueError:
-                    raise DataError(f"{name}: {_wrong_header(block, at, size)}") from None
-        else:
-            member_name = os.fsdecode(pax.get(b"path", long_name) or header.name)
-            refusal = _REFUSALS.get(header.type, "of unknown type, not a file")
-            if any(key.startswith(b"GNU.sparse.") for key in pax):
-                refusal = "a sparse file"
-            long_name, pax = b"", {}
-            # The first format had no type for folders.
-            if header.type != _FOLDER and not (not refusal and member_name.endswith("/")):
-                yield Member(member_name, refusal, offset, header.size)
         at = offset + -(-(end - offset) // _BLOCK) * _BLOCK
+        if header.type not in _EXTENDED:
+            member = _member(header, long_name, pax, offset)
+            long_name, pax = b"", {}
+            if member is not None:
+                yield member
     raise DataError(f"{name}: has more than {_MOST:,} members; expected at most so many")
+
+
+def _member(
+    header: _Header, long_name: bytes, pax: dict[bytes, bytes], offset: int
+) -> Member | None:
+    """Returns the member; None for a folder."""
+    name = os.fsdecode(pax.get(b"path", long_name) or header.name)
+    refusal = _REFUSALS.get(header.type, "of unknown type, not a file")
+    if any(key.startswith(b"GNU.sparse.") for key in pax):
+        refusal = "a sparse file"
+    # The first format had no type for folders.
+    if header.type == _FOLDER or (not refusal and name.endswith("/")):
+        return None
+    return Member(name, refusal, offset, header.size)
+
+
+def _past_map(read: Callable[[int, int], bytes], offset: int) -> int:
+    """Returns where the map of a sparse file, which goes on in blocks from `offset`, ends."""
+    while read(offset, _BLOCK)[504:505] not in (b"", b"\0"):
+        offset += _BLOCK
+    return offset + _BLOCK
 
 
 def _parsed(block: bytes) -> _Header:
