@@ -247,6 +247,16 @@ def test_headers_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         list_source(path)
 
 
+def test_checksum_of_signed_bytes(tmp_path: Path) -> None:
+    """As some old programs compute it."""
+    header = bytearray(raw(b"1", name="é.JPEG".encode()))
+    header[148:156] = b" " * 8
+    signed = sum(byte - 256 * (byte > 127) for byte in header)
+    header[148:156] = b"%06o\0 " % signed
+    path = write(tmp_path / "a.tar", bytes(header) + b"x".ljust(512, b"\0") + END)
+    assert contents(list_source(path), "") == {"é.JPEG": b"x"}
+
+
 def test_size_in_a_pax_header_is_the_members(tmp_path: Path) -> None:
     pax = raw(b"12", b"x") + b"10 size=3\n".ljust(512, b"\0")
     long = raw(b"6", b"L") + b"n.JPEG".ljust(512, b"\0")

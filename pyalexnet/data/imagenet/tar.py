@@ -157,9 +157,8 @@ def _parsed(block: bytes) -> _Header:
         raise ValueError
     # The checksum counts its own bytes as spaces. Some old programs added signed bytes.
     others = block[:148] + b" " * 8 + block[156:]
-    checksum = sum(others)
-    signed = checksum - 256 * sum(byte > 127 for byte in others)
-    if _number(block[148:156]) not in (checksum, signed):
+    excess = sum(others) - _number(block[148:156])
+    if excess and excess != 256 * sum(byte > 127 for byte in others):
         raise ValueError
     name = block[:100].partition(b"\0")[0]
     prefix = block[345:500].partition(b"\0")[0]
