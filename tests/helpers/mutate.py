@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 
 from pyalexnet.errors import UserError
 
-COUNT = int(os.environ.get("PYALEXNET_CAMPAIGN", "150"))
+_WANTED = os.environ.get("PYALEXNET_CAMPAIGN", "")
+COUNT = int(_WANTED) if _WANTED.isdecimal() else 150
 _SECONDS = 10  # that a parser may take, also on a busy machine
 _BYTES = 1 << 30  # of memory that it may take
 
