@@ -13,7 +13,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -175,12 +175,14 @@ def _stoppable() -> Iterator[None]:
 def _claimed(folder: Path) -> Iterator[None]:
     """Locks the folder, and removes at the end what killed processes have left.
 
-    Not if it is finished: nothing is written then, and it may be read-only.
+    A finished folder may be locked or read-only: it is not written to.
     """
-    if (folder / DESCRIPTION).exists():
-        yield
-        return
-    with locked(folder):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except UserError:
+            if not (folder / DESCRIPTION).exists():
+                raise
         try:
             yield
         finally:
