@@ -359,8 +359,10 @@ def locked(folder: Path) -> Iterator[None]:
         Another process has locked the folder, or it cannot be written.
     """
     path = folder / LOCK
-    with naming(path):
+    try:
         number = _lock(path)
+    except OSError as error:
+        raise failure(error, f"output folder {folder}: cannot be written") from error
     if number is None:
         raise UserError(f"output folder {folder}: another process is writing to it")
     try:

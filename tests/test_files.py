@@ -233,8 +233,9 @@ def test_lock_keeps_others_out(tmp_path: Path) -> None:
 
 def test_lock_of_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / files.LOCK).symlink_to(tmp_path / "victim")
-    with pytest.raises(UserError, match=r"\.lock: cannot be written"), files.locked(tmp_path):
-        pass
+    lock = files.locked(tmp_path)
+    with pytest.raises(UserError, match=r"output folder .*: cannot be written"):
+        lock.__enter__()
     assert not (tmp_path / "victim").exists()
 
 

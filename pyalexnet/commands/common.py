@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import io
 import json
 import math
 import os
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pyalexnet.commands.arguments import ERROR, Parser, one_of, whole
 from pyalexnet.errors import MachineError, UserError
 from pyalexnet.evaluation.views import KINDS, STRIDE
+from pyalexnet.streams import discard, open_standard
 from pyalexnet.text import printable
 
 if TYPE_CHECKING:  # prepare's processes import this module, too, and need no model
@@ -43,7 +43,7 @@ def run(
     2 for a user's mistake, 1 for a fault of the machine. If the reader of standard output has gone,
     as in ``pyalexnet-predict … | head``, the command ends without a word.
     """
-    _open_streams()
+    open_standard()
     try:
         status = command(parser.options(arguments))
         sys.stdout.flush()
@@ -56,29 +56,10 @@ def run(
     except _UNFORESEEN as error:
         if not (isinstance(error, OSError) and _is_of_output(error)):
             return _fail(parser, _in_words(error), FAULT)
-        _discard_output()
+        discard(sys.stdout)
         if isinstance(error, BrokenPipeError):
             return PIPE_CLOSED
         return _fail(parser, f"standard output cannot be written: {error.strerror}", FAULT)
-
-
-def _open_streams() -> None:
-    """Has all three standard streams be open, and take any text in any locale.
-
-    Where one is closed, the next file to be opened would be taken for it.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, so this one
-            os.set_inheritable(number, True)
-    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
-    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not a test's
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(parser: Parser, message: str, status: int) -> int:
@@ -119,14 +100,6 @@ def _is_of_output(error: OSError) -> bool:
         poll.register(sys.stdout, 0)
         return any(event & select.POLLERR for _, event in poll.poll(0))
     return False
-
-
-def _discard_output() -> None:
-    """Has the interpreter's last flush succeed."""
-    with contextlib.suppress(OSError, ValueError):
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, sys.stdout.fileno())
-        os.close(nothing)
 
 
 def print_json(value: Any) -> None:

@@ -112,7 +112,7 @@ def parser() -> Parser:
         "--colour-noise",
         type=real,
         metavar="STD",
-        help="shift colours at random (paper: 0.1; default: by the set)",
+        help="shift colours (paper: 0.1; default: by the set)",
     )
     add(
         "--colour-variant",
@@ -130,6 +130,12 @@ def parser() -> Parser:
         metavar="PATH",
         help="go on with the run in --output, or from a checkpoint or run PATH; auto: begin one if "
         "there is none",
+    )
+    add(
+        "--checkpoint-minutes",
+        type=real,
+        metavar="N",
+        help="save this often, too (default: 30; 0: never)",
     )
     add("--overwrite", action="store_true", help="replace the run in the output folder")
     add(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from pyalexnet.data import load_image
+from pyalexnet.drawing import plain_style
 from pyalexnet.errors import UserError
 from pyalexnet.evaluation.predict import Prediction
 from pyalexnet.text import shortened
@@ -66,10 +66,8 @@ def draw(file: IO[bytes], kind: str, predictions: Sequence[Prediction]) -> None:
     DataError
         An image can no longer be read.
     """
-    figure = grid(predictions)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box is drawn instead
-        figure.savefig(file, format=kind.removeprefix("."))
+    with plain_style():
+        grid(predictions).savefig(file, format=kind.removeprefix("."))
 
 
 def grid(predictions: Sequence[Prediction]) -> Figure:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pyalexnet.drawing import plain_style
 from pyalexnet.text import shortened
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ _STEP = 1.9  # a rate divided by at least this has a line, if most of its falls 
 def png(records: Records, subject: Subject) -> bytes:
     """Returns the picture of a run's epochs, which are as in `MetricsFile.records`."""
     image = io.BytesIO()
-    draw(records, subject).savefig(image, format="png")
+    with plain_style():
+        draw(records, subject).savefig(image, format="png")
     return image.getvalue()
 
 

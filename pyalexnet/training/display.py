@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pyalexnet.model import Metrics
+from pyalexnet.streams import Terminal, say
 from pyalexnet.text import duration
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Display:
     def line(self, text: str) -> None:
         """Prints a line."""
         if not self._quiet:
-            print(text, flush=True)
+            say(text)
 
     def begin(self, epoch: int, epochs: int, images: int, done: int, batch: int) -> None:
         """Begins an epoch of so many images, of which `done` have been trained before."""
@@ -57,6 +58,7 @@ class Display:
                 unit=" images",
                 leave=False,
                 dynamic_ncols=True,
+                file=Terminal(),
             )
 
     def advance(self, images: int) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 
 class Interruption:
-    """The first SIGINT or SIGTERM stops the run after the current step.
+    """The first SIGINT, SIGTERM or SIGHUP (a closed terminal) stops the run after the current step.
 
-    The second has its usual effect.
+    The second has its usual effect. A signal that is ignored, as SIGHUP by nohup, stays so.
 
     Attributes
     ----------
@@ -25,8 +25,9 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._request)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -59,22 +59,26 @@ class MetricsFile:
             raise UserError(f"{self._lines}: {error.strerror}") from error
 
     def add(self, record: dict[str, Any]) -> None:
-        """Appends an epoch's line; draws the curve if it was last drawn some time ago."""
+        """Appends an epoch's line."""
         self.records.append(record)
-        try:
-            with self._lines.open("a", encoding="utf-8") as file:
-                file.write(_line(record))
-        except OSError as error:
-            raise UserError(f"{self._lines}: {error.strerror}") from error
-        if time.monotonic() - self._drawn > _DRAW_SECONDS:
-            self.draw()
+        with files.naming(self._lines), self._lines.open("a", encoding="utf-8") as file:
+            file.write(_line(record))
 
-    def draw(self) -> None:
-        """Draws the curve, if there are epochs."""
-        if not self.records:
-            return
-        files.replace(self._curve, curve.png(self.records, self._subject))
+    def draw(self, *, now: bool = True) -> str:
+        """Draws the curve, if there are epochs; unless `now`, only some time after the last time.
+
+        Returns why that failed, "" if it did not: a picture is no reason to end a run.
+        """
+        if not self.records or not (now or time.monotonic() - self._drawn > _DRAW_SECONDS):
+            return ""
         self._drawn = time.monotonic()
+        try:
+            files.replace(self._curve, curve.png(self.records, self._subject))
+        except UserError as error:
+            return str(error)
+        except Exception as error:  # of Matplotlib, or of its configuration
+            return f"{self._curve}: cannot be drawn: {type(error).__name__}: {error}"
+        return ""
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

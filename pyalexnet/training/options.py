@@ -11,6 +11,7 @@ from typing import Any
 from pyalexnet import data
 from pyalexnet.data.augmentation import COLOUR_VARIANTS
 from pyalexnet.errors import UserError
+from pyalexnet.files import expanded
 from pyalexnet.nn import schedules, zoo
 from pyalexnet.nn.layers.base import is_number
 from pyalexnet.text import nearest
@@ -57,6 +58,8 @@ class Options:
         Standard deviation of the colour noise's α; 0 for none.
     colour_variant : str, optional
         One of `augmentation.COLOUR_VARIANTS`.
+    checkpoint_minutes : float
+        Minutes between checkpoints within an epoch; 0 for none.
     output : str
         The run's folder.
     skip_bad_images : bool
@@ -90,6 +93,7 @@ class Options:
     shared_crop: int = 1
     colour_noise: float | None = None
     colour_variant: str | None = None
+    checkpoint_minutes: float = 30.0
     output: str | None = None
     skip_bad_images: bool = False
     workers: int | None = None
@@ -132,6 +136,7 @@ class Options:
             ("weight_decay", 0),
             ("dropout", 0),
             ("colour_noise", 0),
+            ("checkpoint_minutes", 0),
         ):
             value = getattr(self, name)
             if value is not None and not lowest <= value < math.inf:
@@ -171,7 +176,7 @@ class Options:
             There is no such source of data.
         """
         if self.output is not None:
-            return Path(self.output).expanduser()
+            return expanded(self.output)
         source, place = data.find_source(self.data)
         # A user has many folders of images, but one MNIST.
         name = source.name if place is None or not source.resizes else place.resolve().name

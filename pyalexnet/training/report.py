@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyalexnet.data import Dataset, WorkerDied, find_source
-from pyalexnet.errors import DataError, UserError
+from pyalexnet.errors import DataError, MachineError, UserError
 from pyalexnet.model import Metrics, Totals
 from pyalexnet.nn.layers.loss import has_top5
 from pyalexnet.text import printable, version
@@ -21,7 +21,7 @@ from pyalexnet.training.curve import Subject
 from pyalexnet.training.display import Display
 from pyalexnet.training.metrics import MetricsFile
 from pyalexnet.training.plan import Plan
-from pyalexnet.training.run_folder import BEST, LAST, RECIPE, write_recipe
+from pyalexnet.training.run_folder import BEST, HEADER, LAST, RECIPE, write_recipe
 from pyalexnet.training.state import TrainingState
 
 #: Options that change nothing in what a run computes.
@@ -51,6 +51,7 @@ class Report:
         self._folder, self._plan, self._dataset = folder, plan, dataset
         self._metrics: MetricsFile | None = None
         self._recorded = False
+        self._undrawn = ""  # why the curve could not be drawn
 
     def open_metrics(self, progress: Progress) -> None:
         """Opens metrics.jsonl, without epochs that `progress` has not seen; by the first process.
@@ -75,10 +76,12 @@ class Report:
         if self._metrics is not None:
             self._metrics.add(record)
 
-    def draw_curve(self) -> None:
-        """Draws the curve, where metrics.jsonl is open; errors as `open_metrics`."""
-        if self._metrics is not None:
-            self._metrics.draw()
+    def draw_curve(self, *, now: bool = True) -> None:
+        """Draws the curve as `MetricsFile.draw`, if metrics.jsonl is open; says if it cannot."""
+        problem = "" if self._metrics is None else self._metrics.draw(now=now)
+        if problem and problem != self._undrawn:
+            self.display.line(f"note    {printable(problem)}")
+        self._undrawn = problem
 
     def write_recipe(self, device: str) -> None:
         """Writes run.toml, the options as decided; errors as `open_metrics`."""
@@ -93,7 +96,7 @@ class Report:
         }
         decided["device"] = device
         return (
-            f"# The options of a run, as decided by pyalexnet {version()}. To repeat it, in\n"
+            f"{HEADER} {version()}. To repeat it, in\n"
             f"# {printable(str(Path.cwd()))}:\n"
             f"# {shlex.join(['pyalexnet-train', '--recipe', f'{self._folder / RECIPE}'])} "
             "--output DIR\n" + recipes.text(decided)
@@ -222,14 +225,16 @@ class Report:
         command = self._command("--lr", f"{lr / 10:g}")
         return Diverged(f"{advice}; {last} is from before; resume it with: {command}")
 
-    def unreadable(self, error: DataError, progress: Progress, skips: bool) -> DataError:
-        """The error of an image that cannot be read, with advice."""
+    def failed(self, error: UserError, saved: bool, skips: bool) -> UserError:
+        """The error that ends a run, such as an image that cannot be read, with advice."""
         advice = str(error)
-        if not isinstance(error, WorkerDied) and skips:
+        if isinstance(error, DataError) and not isinstance(error, WorkerDied) and skips:
             advice += "; --skip-bad-images leaves such images out and counts them"
-        if progress.step:
+        if saved:
             advice += f"; saved {self._folder / LAST}; resume with: {self._command()}"
-        return DataError(advice)
+        elif (self._folder / LAST).exists():
+            advice += f"; {self._folder / LAST} is from before; resume with: {self._command()}"
+        return (MachineError if isinstance(error, MachineError) else DataError)(advice)
 
     def _command(self, *more: str) -> str:
         return shlex.join(["pyalexnet-train", "--resume", str(self._folder), *more])

@@ -25,7 +25,7 @@ from pyalexnet.data.augmentation import colour_shifts, random_crops
 from pyalexnet.data.dataset import Colour
 from pyalexnet.device import Device, Floats, HostArray
 from pyalexnet.device.planned import PlannedDevice, check_fits
-from pyalexnet.errors import CheckpointError, DataError, UserError
+from pyalexnet.errors import CheckpointError, DataError, MachineError, UserError
 from pyalexnet.model import Metrics, Model, Totals
 from pyalexnet.nn.optim import SGD
 from pyalexnet.parallel.communicator import Communicator, join
@@ -37,7 +37,7 @@ from pyalexnet.training.interruption import Interruption
 from pyalexnet.training.options import Options
 from pyalexnet.training.plan import Plan, decide
 from pyalexnet.training.report import Report
-from pyalexnet.training.run_folder import BEST, LAST, Start, begin, clear, written
+from pyalexnet.training.run_folder import BEST, LAST, Start, begin, clear
 from pyalexnet.training.state import TrainingState, is_finite
 from pyalexnet.training.validation import validate
 
@@ -126,16 +126,14 @@ def train(
         been saved stays.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    with join() as job:
+    with join() as job, ExitStack() as stack:
         # The folder is the first process's, which may be the only one to have it.
-        start = job.on_rank_0(lambda: begin(given, resume, overwrite))
+        start = job.on_rank_0(lambda: stack.enter_context(begin(given, resume, overwrite)))
         trainer = Trainer(job.raise_everywhere(partial(_set_up, start, set(given), job)), job)
-        with ExitStack() as stack:
-            job.on_rank_0(lambda: stack.enter_context(written(start.folder)))
-            if overwrite:
-                job.on_rank_0(lambda: clear(start.folder))
-            interruption = stack.enter_context(Interruption())
-            return trainer.run(interruption, on_step or _nothing, on_epoch or _nothing)
+        if overwrite:
+            job.on_rank_0(lambda: clear(start.folder))
+        interruption = stack.enter_context(Interruption())
+        return trainer.run(interruption, on_step or _nothing, on_epoch or _nothing)
 
 
 def _nothing(_: object) -> None:
@@ -216,6 +214,7 @@ class Trainer:
         self.job, self.report, self.folder = job, setup.report, setup.folder
         self.model, self._devices = setup.state.model, setup.devices
         self.steps = -(-len(self.dataset.train) // self.plan.batch_size)  # in an epoch
+        self._saved = time.perf_counter()
         self._chance = ChanceWatch(len(self.dataset.classes), self.steps)
         job.assert_equal("net", self.plan.net.to_json())
         sizes = len(self.dataset.train), len(self.dataset.val)
@@ -267,17 +266,14 @@ class Trainer:
             with training, validation:
                 while not self.state.finished and not self._stops(interruption):
                     self._epoch(training, validation, interruption, on_step, on_epoch)
-        except DataError as error:  # the user can mend an unreadable image
+        except (DataError, MachineError) as error:  # the user can mend it, and go on
             if not job.failed_together:
                 raise
-            if progress.step:
-                self._save(LAST)
             source, _ = data.find_source(self.plan.options["data"])
             advises = source.skips and not self.plan.skip_bad_images
-            raise report.unreadable(error, progress, advises) from error
+            raise report.failed(error, self._saves(), advises) from error
         finally:
             report.display.end()
-        job.on_rank_0(report.draw_curve)
         finished = self.state.finished
         if already:
             report.nothing_left(progress)
@@ -287,6 +283,7 @@ class Trainer:
             self._check_same_weights()
             self._save(LAST)
             report.stopped(progress, self.steps)
+        job.on_rank_0(report.draw_curve)
         return Outcome(self.folder, not finished, progress)
 
     def _loader(self, split: data.Split, seed: int | None) -> data.Loader:
@@ -364,6 +361,7 @@ class Trainer:
                     progress.position - looked_at >= _LOOK_STEPS
                     or now - look_time >= _LOOK_SECONDS
                     or display.wants_line(progress.step)
+                    or self._is_due(now)
                 )
                 if job.any(looks):
                     looked_at, look_time = progress.position, now
@@ -371,6 +369,10 @@ class Trainer:
                     self._check_finite(totals)
                     self.report.running(progress, totals)
                     self._watch_chance(totals)
+                    if progress.position < self.steps and job.any(self._is_due(now)):
+                        progress.totals = totals
+                        progress.data_seconds = job.allreduce_max(progress.data_seconds)
+                        self._save(LAST)
                 if self._stops(interruption):
                     break
         except UserError:
@@ -382,6 +384,11 @@ class Trainer:
         self._watch_chance(progress.totals)
         self.model.set_totals(Totals())
         progress.seconds = before + time.perf_counter() - begin
+
+    def _is_due(self, now: float) -> bool:
+        """Whether the last checkpoint is so old that it is time for another."""
+        minutes = self.plan.options["checkpoint_minutes"]
+        return bool(minutes) and now - self._saved >= 60 * minutes
 
     def _compute_gradients(self, batch: data.Batch) -> None:
         """Computes this process's part of a step's gradients, and begins to sum them."""
@@ -454,16 +461,28 @@ class Trainer:
             for split in (self.dataset.train, self.dataset.val):
                 self.job.allreduce_min(split.labels)
         record = report.record(self.state, validation, progress.totals.metrics())
+        # The line comes first: a resumed run removes one that is too many, but could not add one.
+        self.job.on_rank_0(lambda: report.add_epoch(record))
         is_best = self.state.end_epoch(validation.top1_error)
+        progress.epoch, progress.position = progress.epoch + 1, 0
+        progress.seconds, progress.data_seconds, progress.totals = 0.0, 0.0, Totals()
+        # A resumed run makes the best one from the last one, if it was stopped in between.
+        self._save(LAST, *([BEST] if is_best else []))
         report.end_epoch(record)
         if self.plan.weight_stats and self.job.rank == 0:  # which alone prints
             report.display.weight_stats(self.state.optimiser.weight_stats())
-        progress.epoch, progress.position = progress.epoch + 1, 0
-        progress.seconds, progress.data_seconds, progress.totals = 0.0, 0.0, Totals()
-        # The line comes first: a resumed run removes one that is too many, but could not add one.
-        self.job.on_rank_0(lambda: report.add_epoch(record))
-        self._save(LAST, *([BEST] if is_best else []))
+        report.draw_curve(now=False)
         return record
+
+    def _saves(self) -> bool:
+        """Saves what has been trained, if anything has and it can be saved."""
+        if not self.progress.step:
+            return False
+        try:
+            self._save(LAST)
+        except UserError:
+            return False
+        return True
 
     def _save(self, *names: str) -> None:
         checkpoint = self.state.checkpoint(self.dataset, self._mean, self._colour)
@@ -471,3 +490,4 @@ class Trainer:
             self.job.fail(self.report.diverged(self.progress))
         for name in names:
             self.job.on_rank_0(partial(checkpoint.save, self.folder / name))
+        self._saved = time.perf_counter()

@@ -353,8 +353,8 @@ def test_standard_output_that_is_full_stops_nothing(whole: Prepared, tmp_path: P
 def test_lines_in_another_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="latin-1"))
-    say("é … Δ\n\x1b")
-    assert printed.getvalue() == b"\xe9 \\u2026 \\u0394\\n\\x1b\n"
+    say("é … Δ\t\x1b")
+    assert printed.getvalue() == b"\xe9 \\u2026 \\u0394\\t\\x1b\n"
 
 
 def test_links_in_the_output_are_not_followed(
@@ -370,7 +370,7 @@ def test_links_in_the_output_are_not_followed(
         (out / name).unlink()
     (out / ".pyalexnet.lock").symlink_to(other)
     assert prepare_command.main(words(plain, out)) == 2
-    assert ".pyalexnet.lock: cannot be written" in capsys.readouterr().err
+    assert f"output folder {out}: cannot be written" in capsys.readouterr().err
     assert other.read_text() == "precious"
 
 

@@ -23,7 +23,8 @@ from typing import Any, TypeVar
 from pyalexnet.cores import count_cores
 from pyalexnet.data.loading import processes
 from pyalexnet.errors import MachineError, UserError
-from pyalexnet.text import duration, printable
+from pyalexnet.streams import Terminal, say
+from pyalexnet.text import duration
 
 _LINES = 20  # number of progress lines without a terminal
 _PAUSE = 0.2  # seconds between two messages of a process about its progress
@@ -233,17 +234,6 @@ def _portable(error: Exception) -> Exception:
     return RuntimeError(f"in a worker process:\n{''.join(traceback.format_exception(error))}")
 
 
-def say(line: str) -> None:
-    """Prints a line, if it can be: a closed pipe or a full disk stops no work.
-
-    Characters that the encoding lacks are escaped.
-    """
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    shown = printable(line).encode(encoding, "backslashreplace").decode(encoding)
-    with contextlib.suppress(OSError):
-        print(shown, flush=True)
-
-
 @contextmanager
 def _meter(title: str, total: int, progress: bool, lines: bool) -> Iterator[Callable[[int], None]]:
     """Yields a function that shows the number of finished images."""
@@ -253,22 +243,19 @@ def _meter(title: str, total: int, progress: bool, lines: bool) -> Iterator[Call
     elif terminal:
         from tqdm import tqdm
 
-        gone = contextlib.suppress(OSError)  # a terminal that has been closed
-        bar = None
-        with gone:
-            bar = tqdm(total=total, desc=title, unit=" images", leave=False, dynamic_ncols=True)
+        with tqdm(
+            total=total,
+            desc=title,
+            unit=" images",
+            leave=False,
+            dynamic_ncols=True,
+            file=Terminal(),
+        ) as bar:
 
-        def update(done: int) -> None:
-            with gone:
-                if bar is not None:
-                    bar.update(done - bar.n)
+            def update(done: int) -> None:
+                bar.update(done - bar.n)
 
-        try:
             yield update
-        finally:
-            with gone:
-                if bar is not None:
-                    bar.close()
     else:
         begin, shown = time.monotonic(), 0
 

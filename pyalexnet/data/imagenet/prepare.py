@@ -24,12 +24,13 @@ from pyalexnet.data.imagenet.archives import list_source
 from pyalexnet.data.imagenet.devkit import read_devkit
 from pyalexnet.data.imagenet.labels import assemble
 from pyalexnet.data.imagenet.listing import Listing
-from pyalexnet.data.imagenet.pool import Pool, say
+from pyalexnet.data.imagenet.pool import Pool
 from pyalexnet.data.imagenet.preparation import LARGEST_SIZE, SPLITS, Preparation, check_shards
 from pyalexnet.data.imagenet.writing import Task, write_shard
 from pyalexnet.data.sources.shards import DESCRIPTION, MEAN, Encoding, described, read_description
 from pyalexnet.errors import DataError, UserError
 from pyalexnet.files import expanded, failure, locked, reading, remove_leftovers, same
+from pyalexnet.streams import say
 
 FORMATS = ("jpeg", "raw")
 
