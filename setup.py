@@ -3,8 +3,8 @@
 Everything else is in pyproject.toml. These environment variables select what is built:
 
 PYALEXNET_CUDA
-    ``auto`` (the default) builds for NVIDIA GPUs if nvcc is found, ``on`` fails without it, ``off``
-    builds for the host only.
+    ``auto`` (the default) builds for NVIDIA GPUs if nvcc is found and compiles a trial, ``on``
+    fails without such an nvcc, ``off`` builds for the host only.
 PYALEXNET_CUDA_ARCHS
     ``native`` or a list like ``75;80;90``. Default: the local GPU's architecture; without a GPU, a
     list that covers sm_75 and newer.
@@ -34,6 +34,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,6 +49,13 @@ COMPILER_VARIABLES = ("CXX", "CXXFLAGS", "LDFLAGS", "CUDAFLAGS", "CUDAHOSTCXX")
 COMPILERS = ("c++", "g++", "clang++")  # CMake's candidates
 OLDEST_CMAKE = (3, 20)
 OLDEST_CUDA = (12, 0)
+#: What an nvcc must be able to compile: it may lack its headers, libraries or a host compiler.
+TRIAL = """#include <cuda_runtime.h>
+__global__ void trial() {}
+int main() { trial<<<1, 1>>>(); }
+"""
+#: Loads a module as Python does, but runs none of its code.
+LOAD = "import ctypes, os, sys; ctypes.CDLL(sys.argv[1], os.RTLD_NOW)"
 
 
 def version_of(program: str, pattern: str) -> tuple[int, int] | None:
@@ -128,19 +136,49 @@ def find_nvcc(environ: Mapping[str, str]) -> str | None:
         )
     else:
         version = version_of(nvcc, r"release (\d+)\.(\d+)")
-        if version is not None and version >= OLDEST_CUDA:
-            return nvcc
         release = f"of CUDA {dotted(version)}" if version else "a program that does not run"
         missing = f"{nvcc} is {release}; expected CUDA {dotted(OLDEST_CUDA)} or newer"
+        if version is not None and version >= OLDEST_CUDA:
+            problem = trial_problem(nvcc, environ)
+            if not problem:
+                return nvcc
+            missing = f"{nvcc} compiles no kernel: {problem}"
     if wanted == "on":
         raise PlatformError(f"PYALEXNET_CUDA is 'on', but {missing}")
     print(f"pyalexnet: building for the host only: {missing}", flush=True)
     return None
 
 
+def trial_problem(nvcc: str, environ: Mapping[str, str]) -> str:
+    """Returns why `nvcc` does not compile TRIAL; "" if it does."""
+    flags = shlex.split(environ.get("CUDAFLAGS", ""))
+    if environ.get("CUDAHOSTCXX"):
+        flags += ["-ccbin", environ["CUDAHOSTCXX"]]
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "trial.cu")
+        source.write_text(TRIAL)
+        command = [nvcc, *flags, "-o", str(source.with_suffix("")), str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if done.returncode == 0:
+        return ""
+    lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return [*errors, *lines, f"it ends with status {done.returncode}"][0]
+
+
 def dotted(version: tuple[int, int]) -> str:
     """Formats a version."""
     return f"{version[0]}.{version[1]}"
+
+
+def check_symbols(module: Path) -> None:
+    """Raises CompileError if a symbol of the module is defined nowhere.
+
+    The linker cannot tell: Python's own symbols are defined by the interpreter that loads it.
+    """
+    done = subprocess.run([sys.executable, "-c", LOAD, module], capture_output=True, text=True)
+    if done.returncode:
+        raise CompileError(f"{module} does not load: {done.stderr.strip().splitlines()[-1]}")
 
 
 class CMakeBuild(build_ext):
@@ -183,6 +221,8 @@ class CMakeBuild(build_ext):
         destination = Path(self.get_ext_fullpath(ext.name))
         destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(folder / destination.name, destination)
+        if not os.environ.get("PYALEXNET_SANITIZE"):  # whose libraries must be loaded first
+            check_symbols(destination)
 
     def cmake(self, *command: str | Path) -> None:
         """Runs CMake, which prints its own errors."""

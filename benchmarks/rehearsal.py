@@ -12,7 +12,7 @@ and the training step of the paper's net, each alone on the machine. The time fo
 extrapolated from these.
 
 Memory is the sum over a command's processes with shared pages counted once (PSS), sampled five
-times a second; Linux only. Needs SciPy, for the devkit.
+times a second; Linux only. Needs SciPy, to write the devkit.
 """
 
 from __future__ import annotations

@@ -1,14 +1,17 @@
-// The only file that knows Python: checks the arrays and calls the launchers.
+// The kernels as Python calls them: checks the arguments and calls the launchers.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <exception>
 #include <initializer_list>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "arguments.hpp"
 #include "conv/shape.cuh"
 #include "kernels.hpp"
 #if !defined(PYALEXNET_CUDA)
@@ -25,127 +28,25 @@ using namespace py::literals;
 namespace pyalexnet {
 namespace {
 
-#if defined(PYALEXNET_CUDA)
-constexpr const char* kInterface = "__cuda_array_interface__";
-constexpr const char* kKindOfArray = "a CUDA array";
-#else
-constexpr const char* kInterface = "__array_interface__";
-constexpr const char* kKindOfArray = "a NumPy array";
-#endif
-
-template <class T>
-constexpr const char* kTypeString = nullptr;
-template <>
-constexpr const char* kTypeString<float> = "<f4";
-template <>
-constexpr const char* kTypeString<double> = "<f8";
-template <>
-constexpr const char* kTypeString<std::int32_t> = "<i4";
-template <>
-constexpr const char* kTypeString<std::int64_t> = "<i8";
-template <>
-constexpr const char* kTypeString<std::uint16_t> = "<u2";
-template <>
-constexpr const char* kTypeString<std::uint8_t> = "|u1";
-
-/// Alignment that an array of T needs: on a GPU, kernels load four floats, or four uint16, at once; the host needs no more than T's.
-template <class T>
-constexpr std::uintptr_t alignment() {
-#if defined(PYALEXNET_CUDA)
-  if (std::is_same_v<T, float> || std::is_same_v<T, std::uint16_t>) return 4 * sizeof(T);
-#endif
-  return alignof(T);
-}
-
-using Shape = std::vector<std::int64_t>;
-
-std::string text(const Shape& shape) {
-  std::string s = "(";
-  for (std::size_t i = 0; i < shape.size(); ++i) s += (i ? ", " : "") + std::to_string(shape[i]);
-  return s + (shape.size() == 1 ? ",)" : ")");
-}
-
-[[noreturn]] void fail(const std::string& message) { throw py::value_error(message); }
-
-/// Checks the last axis, images: a multiple of images_multiple().
-void check_images(const char* name, const Shape& shape) {
-  if (shape.empty() || shape.back() < 1 || shape.back() % images_multiple() != 0)
-    fail(std::string(name) + " has shape " + text(shape) + "; expected a last dimension, images, that is a multiple of " +
-         std::to_string(images_multiple()));
-}
-
-/// A C-contiguous array of T, given as an argument. Throws ValueError naming the argument for anything else.
-template <class T>
-class Array {
- public:
-  Array(const char* name, const py::object& object) : name_(name) {
-    using Plain = std::remove_const_t<T>;
-    if (!py::hasattr(object, kInterface))
-      fail(std::string(name) + " is " + std::string(py::str(py::type::of(object))) + "; expected " + kKindOfArray);
-    const py::dict interface = object.attr(kInterface);
-    const auto type = interface["typestr"].cast<std::string>();
-    if (type != kTypeString<Plain>) fail(std::string(name) + " has dtype '" + type + "'; expected '" + kTypeString<Plain> + "'");
-    for (const auto& extent : interface["shape"]) shape_.push_back(extent.cast<std::int64_t>());
-    const auto [address, read_only] = interface["data"].cast<std::pair<std::uintptr_t, bool>>();
-    if (read_only && !std::is_const_v<T>) fail(std::string(name) + " is read-only; expected a writable array");
-    if (address % alignment<Plain>() != 0)
-      fail(std::string(name) + " is at address " + std::to_string(address) + "; expected a multiple of " +
-           std::to_string(alignment<Plain>()));
-    if (interface.contains("strides") && !interface["strides"].is_none()) check_contiguous(interface["strides"]);
-    data_ = reinterpret_cast<T*>(address);
+/// Calls f with the GIL released.
+///
+/// If the interpreter ends meanwhile, the GIL cannot be taken again: until Python 3.14, Python then ends the thread by an exception of the
+/// C library's own, which would destroy this thread's Python objects without the GIL. The thread stops here instead, as 3.14 has it do.
+template <class F>
+void without_gil(F f) {
+  PyThreadState* const state = PyEval_SaveThread();
+  std::exception_ptr error;
+  try {
+    f();
+  } catch (...) {
+    error = std::current_exception();
   }
-
-  operator T*() const { return data_; }
-  T* data() const { return data_; }
-  const char* name() const { return name_; }
-  const Shape& shape() const { return shape_; }
-  std::int64_t size() const {
-    std::int64_t n = 1;
-    for (auto extent : shape_) n *= extent;
-    return n;
+  try {
+    PyEval_RestoreThread(state);
+  } catch (...) {
+    while (true) pause();
   }
-  /// Extent of one axis, as an int.
-  int extent(std::size_t axis) const {
-    if (shape_.at(axis) > 0x7fffffff) fail(std::string(name_) + " has shape " + text(shape_) + "; expected extents below 2^31");
-    return static_cast<int>(shape_[axis]);
-  }
-  const Array& of_rank(std::size_t rank) const {
-    if (shape_.size() != rank)
-      fail(std::string(name_) + " has shape " + text(shape_) + "; expected " + std::to_string(rank) +
-           (rank == 1 ? " dimension" : " dimensions"));
-    return *this;
-  }
-  const Array& of_shape(const Shape& expected) const {
-    if (shape_ != expected) fail(std::string(name_) + " has shape " + text(shape_) + "; expected " + text(expected));
-    return *this;
-  }
-  /// Checks the last axis, images: a multiple of images_multiple().
-  const Array& of_images() const {
-    check_images(name_, shape_);
-    return *this;
-  }
-
- private:
-  void check_contiguous(const py::object& strides) {
-    std::int64_t expected = sizeof(T);
-    const auto given = strides.cast<Shape>();
-    for (std::size_t axis = shape_.size(); axis-- > 0;) {
-      if (shape_[axis] > 1 && given[axis] != expected)
-        fail(std::string(name_) + " has strides " + text(given) + "; expected a C-contiguous array");
-      expected *= shape_[axis];
-    }
-  }
-
-  const char* name_;
-  T* data_ = nullptr;
-  Shape shape_;
-};
-
-/// An array, or nothing for None.
-template <class T>
-std::optional<Array<T>> optional_array(const char* name, const py::object& object) {
-  if (object.is_none()) return std::nullopt;
-  return Array<T>(name, object);
+  if (error) std::rethrow_exception(error);
 }
 
 /// The kernels as Python sees them: methods of a stream of a device. The host has one of each.
@@ -155,14 +56,16 @@ class Kernels {
   Kernels(int device, std::uintptr_t stream) : device_(device), stream_(reinterpret_cast<StreamHandle>(stream)) {}
 #endif
 
-  /// Calls f(stream) with the device current and the GIL released.
+  /// Checks the arrays of a call, then calls f(stream) with the device current and the GIL released.
   template <class F>
-  void run(F f) const {
-    py::gil_scoped_release release;
+  void run(const Call& call, F f) const {
+    call.check_overlaps();
+    without_gil([&] {
 #if defined(PYALEXNET_CUDA)
-    const CurrentDevice current(device_);
+      const CurrentDevice current(device_);
 #endif
-    f(stream_);
+      f(stream_);
+    });
   }
 
  private:
@@ -201,7 +104,8 @@ ConvShape conv_shape(const Shape& x, const Shape& w, const Shape& y, int stride,
     if (shape->size() != 4)
       fail("conv: x, w and y have shapes " + text(x) + ", " + text(w) + " and " + text(y) + "; expected 4 dimensions each");
     for (auto extent : *shape)
-      if (extent < 1 || extent > 0x7fffffff) fail("conv: a shape is " + text(*shape) + "; expected extents from 1 to 2^31-1");
+      if (extent < 1 || extent > kMaxIndex)
+        fail("conv: a shape is " + text(*shape) + "; expected extents from 1 to " + std::to_string(kMaxIndex));
   }
   const auto i = [](std::int64_t v) { return static_cast<int>(v); };
   const ConvShape shape{i(x[3]), i(x[0]), i(x[1]), i(x[2]), i(w[3]), i(w[1]), i(w[2]), i(y[1]), i(y[2]), groups, stride, pad};
@@ -219,14 +123,16 @@ void bind_conv(KernelsClass& kernels) {
       "conv_forward",
       [](const Kernels& at, const py::object& y_, const py::object& x_, const py::object& w_, const py::object& b_, int stride, int pad,
          int groups, const std::string& activation, const py::object& workspace_) {
-        const Array<float> y("y", y_);
-        const Array<const float> x("x", x_), w("w", w_);
-        const auto b = optional_array<const float>("b", b_);
-        const auto workspace = optional_array<float>("workspace", workspace_);
+        Call call("conv_forward");
+        const auto y = call.array<float>("y", y_);
+        const auto x = call.array<const float>("x", x_);
+        const auto w = call.array<const float>("w", w_);
+        const auto b = call.optional<const float>("b", b_);
+        const auto workspace = call.optional<float>("workspace", workspace_);
         const ConvShape shape = conv_shape(x.of_images().shape(), w.shape(), y.shape(), stride, pad, groups);
         if (b) b->of_shape({shape.K});
         const Activation kind = activation_of(activation);
-        at.run([&](StreamHandle stream) {
+        at.run(call, [&](StreamHandle stream) {
           float* floats = enough(workspace, conv_forward_workspace(shape));
           conv_forward<float>(y, x, w, b ? b->data() : nullptr, floats, shape, kind, stream);
         });
@@ -237,11 +143,13 @@ void bind_conv(KernelsClass& kernels) {
       "conv_backward_data",
       [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& w_, int stride, int pad, int groups,
          const py::object& workspace_) {
-        const Array<float> dx("dx", dx_);
-        const Array<const float> dy("dy", dy_), w("w", w_);
-        const auto workspace = optional_array<float>("workspace", workspace_);
+        Call call("conv_backward_data");
+        const auto dx = call.array<float>("dx", dx_);
+        const auto dy = call.array<const float>("dy", dy_);
+        const auto w = call.array<const float>("w", w_);
+        const auto workspace = call.optional<float>("workspace", workspace_);
         const ConvShape shape = conv_shape(dx.of_images().shape(), w.shape(), dy.shape(), stride, pad, groups);
-        at.run([&](StreamHandle stream) {
+        at.run(call, [&](StreamHandle stream) {
           float* floats = enough(workspace, conv_backward_data_workspace(shape));
           conv_backward_data<float>(dx, dy, w, floats, shape, stream);
         });
@@ -252,11 +160,13 @@ void bind_conv(KernelsClass& kernels) {
       "conv_backward_weights",
       [](const Kernels& at, const py::object& dw_, const py::object& x_, const py::object& dy_, int stride, int pad, int groups,
          const py::object& workspace_) {
-        const Array<float> dw("dw", dw_);
-        const Array<const float> x("x", x_), dy("dy", dy_);
-        const auto workspace = optional_array<float>("workspace", workspace_);
+        Call call("conv_backward_weights");
+        const auto dw = call.array<float>("dw", dw_);
+        const auto x = call.array<const float>("x", x_);
+        const auto dy = call.array<const float>("dy", dy_);
+        const auto workspace = call.optional<float>("workspace", workspace_);
         const ConvShape shape = conv_shape(x.of_images().shape(), dw.shape(), dy.shape(), stride, pad, groups);
-        at.run([&](StreamHandle stream) {
+        at.run(call, [&](StreamHandle stream) {
           float* floats = enough(workspace, conv_backward_weights_workspace(shape));
           conv_backward_weights<float>(dw, x, dy, floats, shape, stream);
         });
@@ -266,10 +176,11 @@ void bind_conv(KernelsClass& kernels) {
   kernels.def(
       "conv_workspace",
       [](const Kernels& at, const Shape& x, const Shape& w, const Shape& y, int stride, int pad, int groups) {
+        Call call("conv_workspace");
         check_images("x", x);
         const ConvShape shape = conv_shape(x, w, y, stride, pad, groups);
         std::array<std::size_t, 3> floats{};
-        at.run([&](StreamHandle) {
+        at.run(call, [&](StreamHandle) {
           floats = {conv_forward_workspace(shape), conv_backward_data_workspace(shape), conv_backward_weights_workspace(shape)};
         });
         return floats;
@@ -281,15 +192,16 @@ void bind_conv(KernelsClass& kernels) {
 // --- the other operations ---
 
 /// Number of features of `a`: the product of all axes but the last, which is images. Throws if `a` is empty.
-std::int64_t features_of(const Array<const float>& a) {
+template <class T>
+std::int64_t features_of(const Array<T>& a) {
   if (a.of_images().size() == 0) fail(std::string(a.name()) + " has shape " + text(a.shape()) + "; expected a non-empty array");
   return a.size() / a.shape().back();
 }
 
-LrnShape lrn_shape(const Array<const float>& x, int size, float k, float alpha, float beta, int groups) {
+LrnShape lrn_shape(const Array<const float>& x, int size, double k, double alpha, double beta, int groups) {
   features_of(x.of_rank(4));
   const int C = x.extent(0);
-  return {x.size() / C, C, groups, size, k, alpha, beta};
+  return {x.size() / C, C, groups, size, float_of("k", k), float_of("alpha", alpha), float_of("beta", beta)};
 }
 
 /// Sizes for x (C, H, W, N) and y (C, P, Q, N).
@@ -317,45 +229,51 @@ void bind_elementwise(KernelsClass& kernels) {
   kernels.def(
       "bias_backward",
       [](const Kernels& at, const py::object& db_, const py::object& dy_) {
-        const Array<float> db("db", db_);
-        const Array<const float> dy("dy", dy_);
+        Call call("bias_backward");
+        const auto db = call.array<float>("db", db_);
+        const auto dy = call.array<const float>("dy", dy_);
         if (dy.of_images().shape().size() < 2) fail("dy has shape " + text(dy.shape()) + "; expected at least 2 dimensions");
         features_of(dy);
         db.of_shape({dy.shape()[0]});
-        at.run([&](StreamHandle stream) { bias_backward<float>(db, dy, dy.extent(0), dy.size() / dy.shape()[0], stream); });
+        at.run(call, [&](StreamHandle stream) { bias_backward<float>(db, dy, dy.extent(0), dy.size() / dy.shape()[0], stream); });
       },
       "Computes the biases' gradient db (K), the sum of dy (K, ...) over all other axes.", "db"_a, "dy"_a);
   kernels.def(
       "activation_forward",
       [](const Kernels& at, const py::object& y_, const py::object& x_, const std::string& kind) {
-        const Array<float> y("y", y_);
-        const Array<const float> x("x", x_);
+        Call call("activation_forward");
+        const auto y = call.array<float>("y", y_);
+        const auto x = call.array<const float>("x", x_);
         y.of_shape(x.shape());
         const Activation activation = required_activation_of(kind);
-        at.run([&](StreamHandle stream) { activation_forward<float>(y, x, x.size(), activation, stream); });
+        at.run(call, [&](StreamHandle stream) { activation_forward<float>(y, x, x.size(), activation, stream); });
       },
       "Computes y = activation(x); y may be x.", "y"_a, "x"_a, py::kw_only(), "kind"_a);
   kernels.def(
       "activation_backward",
       [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& y_, const std::string& kind) {
-        const Array<float> dx("dx", dx_);
-        const Array<const float> dy("dy", dy_), y("y", y_);
+        Call call("activation_backward");
+        const auto dx = call.array<float>("dx", dx_);
+        const auto dy = call.array<const float>("dy", dy_);
+        const auto y = call.array<const float>("y", y_);
         dx.of_shape(y.shape());
         dy.of_shape(y.shape());
         const Activation activation = required_activation_of(kind);
-        at.run([&](StreamHandle stream) { activation_backward<float>(dx, dy, y, y.size(), activation, stream); });
+        at.run(call, [&](StreamHandle stream) { activation_backward<float>(dx, dy, y, y.size(), activation, stream); });
       },
       "Computes dx from dy and the output y; dx may be dy.", "dx"_a, "dy"_a, "y"_a, py::kw_only(), "kind"_a);
   kernels.def(
       "dropout",
-      [](const Kernels& at, const py::object& y_, const py::object& x_, double p, float scale, std::uint64_t seed, std::uint32_t layer,
+      [](const Kernels& at, const py::object& y_, const py::object& x_, double p, double scale, std::uint64_t seed, std::uint32_t layer,
          std::uint64_t step, std::uint64_t first_feature, std::uint64_t first_image) {
-        const Array<float> y("y", y_);
-        const Array<const float> x("x", x_);
+        Call call("dropout");
+        const auto y = call.array<float>("y", y_);
+        const auto x = call.array<const float>("x", x_);
         const std::int64_t features = features_of(x);
+        const float factor = float_of("scale", scale);
         y.of_shape(x.shape());
-        at.run([&](StreamHandle stream) {
-          dropout<float>(y, x, features, x.shape().back(), p, scale, seed, layer, static_cast<std::uint32_t>(step),
+        at.run(call, [&](StreamHandle stream) {
+          dropout<float>(y, x, features, x.shape().back(), p, factor, seed, layer, static_cast<std::uint32_t>(step),
                          static_cast<std::uint32_t>(first_feature), static_cast<std::uint32_t>(first_image), stream);
         });
       },
@@ -364,28 +282,35 @@ void bind_elementwise(KernelsClass& kernels) {
   kernels.def(
       "add",
       [](const Kernels& at, const py::object& y_, const py::object& a_, const py::object& b_) {
-        const Array<float> y("y", y_);
-        const Array<const float> a("a", a_), b("b", b_);
+        Call call("add");
+        const auto y = call.array<float>("y", y_);
+        const auto a = call.array<const float>("a", a_);
+        const auto b = call.array<const float>("b", b_);
         a.of_shape(y.shape());
         b.of_shape(y.shape());
-        at.run([&](StreamHandle stream) { add<float>(y, a, b, y.size(), stream); });
+        at.run(call, [&](StreamHandle stream) { add<float>(y, a, b, y.size(), stream); });
       },
       "Computes y = a + b; y may be a or b.", "y"_a, "a"_a, "b"_a);
   kernels.def(
       "sgd",
       [](const Kernels& at, const py::object& weights_, const py::object& gradients_, const py::object& momenta_, const py::object& starts_,
-         const py::object& rates_, const py::object& decays_, float momentum) {
-        const Array<float> weights("weights", weights_), momenta("momenta", momenta_);
-        const Array<const float> gradients("gradients", gradients_), rates("rates", rates_), decays("decays", decays_);
-        const Array<const std::int64_t> starts("starts", starts_);
+         const py::object& rates_, const py::object& decays_, double momentum_) {
+        Call call("sgd");
+        const auto weights = call.array<float>("weights", weights_);
+        const auto momenta = call.array<float>("momenta", momenta_);
+        const auto gradients = call.array<const float>("gradients", gradients_);
+        const auto rates = call.array<const float>("rates", rates_);
+        const auto decays = call.array<const float>("decays", decays_);
+        const auto starts = call.array<const std::int64_t>("starts", starts_);
         gradients.of_shape(weights.of_rank(1).shape());
         momenta.of_shape(weights.shape());
         const int segments = rates.of_rank(1).extent(0);
         decays.of_shape({segments});
-        starts.of_shape({segments + 1});
+        starts.of_shape({std::int64_t{segments} + 1});
         if (segments < 1) fail("rates has shape " + text(rates.shape()) + "; expected at least one segment");
         check_starts(starts, weights.size());
-        at.run([&](StreamHandle stream) {
+        const float momentum = float_of("momentum", momentum_);
+        at.run(call, [&](StreamHandle stream) {
           sgd(weights, gradients, momenta, starts, rates, decays, segments, weights.size(), momentum, stream);
         });
       },
@@ -397,62 +322,68 @@ void bind_ops(KernelsClass& kernels) {
   bind_elementwise(kernels);
   kernels.def(
       "lrn_forward",
-      [](const Kernels& at, const py::object& y_, const py::object& x_, int size, float k, float alpha, float beta, int groups) {
-        const Array<float> y("y", y_);
-        const Array<const float> x("x", x_);
+      [](const Kernels& at, const py::object& y_, const py::object& x_, int size, double k, double alpha, double beta, int groups) {
+        Call call("lrn_forward");
+        const auto y = call.array<float>("y", y_);
+        const auto x = call.array<const float>("x", x_);
         const LrnShape shape = lrn_shape(x, size, k, alpha, beta, groups);
         y.of_shape(x.shape());
-        at.run([&](StreamHandle stream) { lrn_forward<float>(y, x, shape, stream); });
+        at.run(call, [&](StreamHandle stream) { lrn_forward<float>(y, x, shape, stream); });
       },
       "Normalises x across channels (local response normalisation).", "y"_a, "x"_a, py::kw_only(), "size"_a, "k"_a, "alpha"_a, "beta"_a,
       "groups"_a);
   kernels.def(
       "lrn_backward",
-      [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& x_, int size, float k, float alpha, float beta,
-         int groups) {
-        const Array<float> dx("dx", dx_);
-        const Array<const float> dy("dy", dy_), x("x", x_);
+      [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& x_, int size, double k, double alpha,
+         double beta, int groups) {
+        Call call("lrn_backward");
+        const auto dx = call.array<float>("dx", dx_);
+        const auto dy = call.array<const float>("dy", dy_);
+        const auto x = call.array<const float>("x", x_);
         const LrnShape shape = lrn_shape(x, size, k, alpha, beta, groups);
         dx.of_shape(x.shape());
         dy.of_shape(x.shape());
-        at.run([&](StreamHandle stream) { lrn_backward<float>(dx, dy, x, shape, stream); });
+        at.run(call, [&](StreamHandle stream) { lrn_backward<float>(dx, dy, x, shape, stream); });
       },
       "Computes dx, the gradient of lrn_forward's input.", "dx"_a, "dy"_a, "x"_a, py::kw_only(), "size"_a, "k"_a, "alpha"_a, "beta"_a,
       "groups"_a);
   kernels.def(
       "maxpool_forward",
       [](const Kernels& at, const py::object& y_, const py::object& argmax_, const py::object& x_, int size, int stride, int pad) {
-        const Array<float> y("y", y_);
-        const Array<std::uint16_t> argmax("argmax", argmax_);
-        const Array<const float> x("x", x_);
+        Call call("maxpool_forward");
+        const auto y = call.array<float>("y", y_);
+        const auto argmax = call.array<std::uint16_t>("argmax", argmax_);
+        const auto x = call.array<const float>("x", x_);
         const PoolShape shape = pool_shape(x, y, size, stride, pad);
         argmax.of_shape(y.shape());
-        at.run([&](StreamHandle stream) { maxpool_forward<float>(y, argmax, x, shape, stream); });
+        at.run(call, [&](StreamHandle stream) { maxpool_forward<float>(y, argmax, x, shape, stream); });
       },
       "Max-pools x; argmax is each maximum's position in its window.", "y"_a, "argmax"_a, "x"_a, py::kw_only(), "size"_a, "stride"_a,
       "pad"_a);
   kernels.def(
       "maxpool_backward",
       [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& argmax_, int size, int stride, int pad) {
-        const Array<float> dx("dx", dx_);
-        const Array<const float> dy("dy", dy_);
-        const Array<const std::uint16_t> argmax("argmax", argmax_);
+        Call call("maxpool_backward");
+        const auto dx = call.array<float>("dx", dx_);
+        const auto dy = call.array<const float>("dy", dy_);
+        const auto argmax = call.array<const std::uint16_t>("argmax", argmax_);
         const PoolShape shape = pool_shape(dx, dy, size, stride, pad);
         argmax.of_shape(dy.shape());
-        at.run([&](StreamHandle stream) { maxpool_backward<float>(dx, dy, argmax, shape, stream); });
+        at.run(call, [&](StreamHandle stream) { maxpool_backward<float>(dx, dy, argmax, shape, stream); });
       },
       "Computes dx, the gradient of maxpool_forward's input.", "dx"_a, "dy"_a, "argmax"_a, py::kw_only(), "size"_a, "stride"_a, "pad"_a);
   kernels.def(
       "softmax_cross_entropy",
       [](const Kernels& at, const py::object& probabilities_, const py::object& dlogits_, const py::object& losses_,
-         const py::object& ranks_, const py::object& totals_, const py::object& logits_, const py::object& labels_, int k, float scale) {
-        const auto probabilities = optional_array<float>("probabilities", probabilities_),
-                   dlogits = optional_array<float>("dlogits", dlogits_);
-        const Array<float> losses("losses", losses_);
-        const Array<std::int32_t> ranks("ranks", ranks_);
-        const auto totals = optional_array<double>("totals", totals_);
-        const Array<const float> logits("logits", logits_);
-        const Array<const std::int32_t> labels("labels", labels_);
+         const py::object& ranks_, const py::object& totals_, const py::object& logits_, const py::object& labels_, int k, double scale_) {
+        Call call("softmax_cross_entropy");
+        const auto probabilities = call.optional<float>("probabilities", probabilities_),
+                   dlogits = call.optional<float>("dlogits", dlogits_);
+        const auto losses = call.array<float>("losses", losses_);
+        const auto ranks = call.array<std::int32_t>("ranks", ranks_);
+        const auto totals = call.optional<double>("totals", totals_);
+        const auto logits = call.array<const float>("logits", logits_);
+        const auto labels = call.array<const std::int32_t>("labels", labels_);
         features_of(logits.of_rank(2));
         const int K = logits.extent(0), N = logits.extent(1);
         if (probabilities) probabilities->of_shape({K, N});
@@ -461,7 +392,8 @@ void bind_ops(KernelsClass& kernels) {
         losses.of_shape({N});
         ranks.of_shape({N});
         labels.of_shape({N});
-        at.run([&](StreamHandle stream) {
+        const float scale = float_of("scale", scale_);
+        at.run(call, [&](StreamHandle stream) {
           softmax_cross_entropy<float>(probabilities ? probabilities->data() : nullptr, dlogits ? dlogits->data() : nullptr, losses, ranks,
                                        totals ? totals->data() : nullptr, logits, labels, K, N, k, scale, stream);
         });
@@ -472,11 +404,13 @@ void bind_ops(KernelsClass& kernels) {
       "augment",
       [](const Kernels& at, const py::object& x_, const py::object& images_, const py::object& crops_, const py::object& mean_,
          const py::object& scale_, const py::object& shifts_) {
-        const Array<float> x("x", x_);
-        const Array<const std::uint8_t> images("images", images_);
-        const Array<const std::int32_t> crops("crops", crops_);
-        const Array<const float> mean("mean", mean_), scale("scale", scale_);
-        const auto shifts = optional_array<const float>("shifts", shifts_);
+        Call call("augment");
+        const auto x = call.array<float>("x", x_);
+        const auto images = call.array<const std::uint8_t>("images", images_);
+        const auto crops = call.array<const std::int32_t>("crops", crops_);
+        const auto mean = call.array<const float>("mean", mean_);
+        const auto scale = call.array<const float>("scale", scale_);
+        const auto shifts = call.optional<const float>("shifts", shifts_);
         x.of_rank(4).of_images();
         const AugmentShape shape{
             images.of_rank(4).extent(0), images.extent(1), images.extent(2), images.extent(3), x.extent(1), x.extent(2), x.extent(3)};
@@ -489,8 +423,9 @@ void bind_ops(KernelsClass& kernels) {
         mean.of_shape({shape.H, shape.W, shape.C});
         scale.of_shape({shape.C});
         if (shifts) shifts->of_shape({shape.B, shape.C});
-        at.run(
-            [&](StreamHandle stream) { augment<float>(x, images, crops, mean, scale, shifts ? shifts->data() : nullptr, shape, stream); });
+        at.run(call, [&](StreamHandle stream) {
+          augment<float>(x, images, crops, mean, scale, shifts ? shifts->data() : nullptr, shape, stream);
+        });
       },
       "Writes crops of images to x, a net's input; shifts may be None.", "x"_a, "images"_a, "crops"_a, "mean"_a, "scale"_a, "shifts"_a);
 }
@@ -542,18 +477,24 @@ void bind_execution(py::module_& m) {
 #if defined(PYALEXNET_TEST_BUILD)
 /// Kernels on arrays of bfloat16, which NumPy represents by their bits.
 void bind_bf16(py::module_& m) {
-  using Bits = Array<std::uint16_t>;
-  const auto bf16 = [](const Bits& a) { return reinterpret_cast<simt::Bf16*>(a.data()); };
+  const auto bf16 = [](const Array<std::uint16_t>& a) { return reinterpret_cast<simt::Bf16*>(a.data()); };
   m.def("conv_forward_bf16", [=](const py::object& y_, const py::object& x_, const py::object& w_, const py::object& b_, int stride,
                                  int pad, int groups, const std::string& activation) {
-    const Bits y("y", y_), x("x", x_), w("w", w_);
-    const Array<const float> b("b", b_);
+    Call call("conv_forward_bf16");
+    const auto y = call.array<std::uint16_t>("y", y_), x = call.array<std::uint16_t>("x", x_), w = call.array<std::uint16_t>("w", w_);
+    const auto b = call.array<const float>("b", b_);
     const ConvShape shape = conv_shape(x.of_images().shape(), w.shape(), y.shape(), stride, pad, groups);
+    b.of_shape({shape.K});
+    call.check_overlaps();
     std::vector<float> workspace(conv_forward_workspace(shape));
     conv_forward<simt::Bf16>(bf16(y), bf16(x), bf16(w), b, workspace.data(), shape, activation_of(activation), nullptr);
   });
   m.def("lrn_forward_bf16", [=](const py::object& y_, const py::object& x_) {
-    const Bits y("y", y_), x("x", x_);
+    Call call("lrn_forward_bf16");
+    const auto y = call.array<std::uint16_t>("y", y_), x = call.array<std::uint16_t>("x", x_);
+    features_of(x.of_rank(4));
+    y.of_shape(x.shape());
+    call.check_overlaps();
     const int C = x.extent(0);
     lrn_forward<simt::Bf16>(bf16(y), bf16(x), {x.size() / C, C, 1, 5, 2.0f, 1e-4f, 0.75f}, nullptr);
   });
@@ -577,14 +518,15 @@ void bind_selftest(py::module_ m) {
 }  // namespace
 }  // namespace pyalexnet
 
+// entry.cpp calls it, after checks.
 #if defined(PYALEXNET_CUDA)
-PYBIND11_MODULE(_cuda, m) {
+PYBIND11_MODULE(_kernels, m) {
   m.doc() = "The kernels for NVIDIA GPUs.";
   m.attr("TARGET") = "cuda";
   m.def("device_count", &pyalexnet::device_count, "Returns the number of GPUs.");
   m.def("device_error", &pyalexnet::device_error, "Returns CUDA's error if there are no GPUs, else ''.");
 #else
-PYBIND11_MODULE(_host, m) {
+PYBIND11_MODULE(_kernels, m) {
   m.doc() = "The kernels for this machine's processors.";
   m.attr("TARGET") = "host";
   pyalexnet::bind_execution(m);

@@ -17,6 +17,10 @@ namespace pyalexnet {
 /// A cudaStream_t on a GPU; unused on the host.
 using StreamHandle = void*;
 
+/// Extents of arrays that kernels count in 32 bits, and products of them that they do, are at most this. The margin is for loops and tiles
+/// that step past the end.
+constexpr std::int64_t kMaxIndex = 0x7fffffff - 4096;
+
 /// Describes this build. (build_info.cu)
 int images_multiple();
 std::map<std::string, std::string> build_info();

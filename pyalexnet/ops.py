@@ -13,6 +13,7 @@ Networks, 2012.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,10 +57,11 @@ def conv_forward(
     """
     at = devices.of(x)
     if out is None:
-        _, height, width, images = x.shape
-        rows = output_size(height, w.shape[1], stride, pad, ceil_mode)
-        columns = output_size(width, w.shape[2], stride, pad, ceil_mode)
-        out = at.empty((w.shape[3], rows, columns, images))
+        _, height, width, images = _shape("x", x, 4)
+        _, *window, filters = _shape("w", w, 4)
+        rows = output_size(height, window[0], stride, pad, ceil_mode)
+        columns = output_size(width, window[1], stride, pad, ceil_mode)
+        out = at.empty((filters, *_places(rows, columns, x, window), images))
     how = {"stride": stride, "pad": pad, "groups": groups}
     if workspace is None:
         workspace = _conv_workspace(at, 0, x.shape, w.shape, out.shape, how)
@@ -148,7 +150,7 @@ def linear_forward(
     `workspace` holds at least `linear_workspace` floats.
     """
     at = devices.of(x)
-    out = _or_empty(at, out, (w.shape[1], x.shape[1]))
+    out = _or_empty(at, out, (_shape("w", w, 2)[1], _shape("x", x, 2)[1]))
     maps = _as_map(x), _as_map(w)
     conv_forward(*maps, b, activation=activation, workspace=workspace, out=_as_map(out))
     return out
@@ -162,7 +164,7 @@ def linear_backward_data(
     `workspace` holds at least `linear_workspace` floats.
     """
     at = devices.of(dy)
-    out = _or_empty(at, out, (w.shape[0], dy.shape[1]))
+    out = _or_empty(at, out, (_shape("w", w, 2)[0], _shape("dy", dy, 2)[1]))
     dx = _as_map(out)
     conv_backward_data(_as_map(dy), _as_map(w), dx.shape, workspace=workspace, out=dx)
     return out
@@ -176,7 +178,7 @@ def linear_backward_weights(
     `workspace` holds at least `linear_workspace` floats.
     """
     at = devices.of(x)
-    out = _or_empty(at, out, (x.shape[0], dy.shape[0]))
+    out = _or_empty(at, out, (_shape("x", x, 2)[0], _shape("dy", dy, 2)[0]))
     dw = _as_map(out)
     conv_backward_weights(_as_map(x), _as_map(dy), dw.shape, workspace=workspace, out=dw)
     return out
@@ -193,7 +195,7 @@ def linear_workspace(at: Device, x_shape: Shape, y_shape: Shape) -> int:
 def bias_backward(dy: Array, *, out: Array | None = None) -> Array:
     """The biases' gradient: dy (K, ..., N) -> its sum over all axes but the first, (K)."""
     at = devices.of(dy)
-    out = _or_empty(at, out, (dy.shape[0],))
+    out = _or_empty(at, out, dy.shape[:1])
     at.kernels.bias_backward(out, dy)
     return out
 
@@ -270,9 +272,10 @@ def maxpool_forward(
     """
     at = devices.of(x)
     if out is None:
-        channels, height, width, images = x.shape
+        channels, height, width, images = _shape("x", x, 4)
         rows = output_size(height, size, stride, pad, ceil_mode)
-        out = at.empty((channels, rows, output_size(width, size, stride, pad, ceil_mode), images))
+        columns = output_size(width, size, stride, pad, ceil_mode)
+        out = at.empty((channels, *_places(rows, columns, x, [size, size]), images))
     if argmax is None:
         argmax = at.empty(out.shape, np.uint16)
     at.kernels.maxpool_forward(out, argmax, x, size=size, stride=stride, pad=pad)
@@ -413,9 +416,27 @@ def augment(
     sections 2, 4.1.
     """
     at = devices.of(images)
+    _shape("images", images, 4)
     out = _or_empty(at, out, (images.shape[3], *size, at.pad_images(images.shape[0])))
     at.kernels.augment(out, images, crops, mean, scale, shifts)
     return out
+
+
+def _shape(name: str, array: Array, rank: int) -> Shape:
+    """The array's shape; ValueError unless it has so many dimensions."""
+    if len(array.shape) != rank:
+        raise ValueError(f"{name} has shape {array.shape}; expected {rank} dimensions")
+    return array.shape
+
+
+def _places(rows: int, columns: int, x: Array, window: Sequence[int]) -> tuple[int, int]:
+    """Rows and columns of an output; ValueError unless a window fits into x."""
+    if rows < 1 or columns < 1:
+        raise ValueError(
+            f"x has shape {x.shape}; expected at least the window's {window[0]} x {window[1]} "
+            "pixels, with padding"
+        )
+    return rows, columns
 
 
 def _or_empty(at: Device, out: Array | None, shape: Shape) -> Array:
@@ -432,5 +453,5 @@ def _conv_workspace(
 
 def _as_map(array: Array) -> Array:
     """(F, N) as one-pixel maps (F, 1, 1, N), the same memory; also (F, K) as one-pixel filters."""
-    rows, columns = array.shape
+    rows, columns = _shape("array", array, 2)
     return array.reshape((rows, 1, 1, columns))

@@ -43,7 +43,43 @@ class Mutation(NamedTuple):
 
 CONV, POOL = "tests/kernels/test_conv.py", "tests/kernels/test_pool.py"
 LRN, SPLIT = "tests/kernels/test_lrn.py", "tests/parallel/test_split.py"
+BINDINGS = "tests/kernels/test_bindings.py"
 MUTATIONS = [
+    Mutation(
+        "bindings: only arrays that begin together overlap",
+        "csrc/arguments.hpp",
+        "a.begin < b.end && b.begin < a.end",
+        "a.begin == b.begin && a.end != a.begin",
+        BINDINGS,
+    ),
+    Mutation(
+        "bindings: a result may be part of an input",
+        "csrc/arguments.hpp",
+        "a.begin == b.begin && a.end == b.end && allowed",
+        "allowed",
+        BINDINGS,
+    ),
+    Mutation(
+        "max pool: the maps of a second launch read those of the first",
+        "csrc/ops/pool.cu",
+        "argmax + out, x + in, shape",
+        "argmax + out, x, shape",
+        BINDINGS,
+    ),
+    Mutation(
+        "entry: features of the processor are not looked at",
+        "csrc/entry.cpp",
+        "check_interpreter() && check_processor()",
+        "check_interpreter()",
+        "tests/kernels/test_limits.py",
+    ),
+    Mutation(
+        "fibers: what a thread throws is lost",
+        "csrc/simt/host.cpp",
+        "error_ = std::current_exception();",
+        "",
+        "tests/kernels/test_limits.py",
+    ),
     Mutation(
         "SGD: sign of the gradient",
         "csrc/ops/sgd.cu",

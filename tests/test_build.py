@@ -6,6 +6,7 @@ import ast
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,50 @@ def test_an_unfit_nvcc_is_an_error_only_when_demanded(tmp_path, capfd, output, s
         setup.find_nvcc({"PATH": str(tmp_path), "PYALEXNET_CUDA": "on"})
 
 
+def trial_program(folder: Path, commands: str) -> Path:
+    """Makes an nvcc that knows its version, and otherwise runs shell commands."""
+    nvcc = program(folder, "nvcc", "")
+    nvcc.write_text(f"#!/bin/sh\n[ $1 = --version ] && echo release 13.0 && exit\n{commands}\n")
+    return nvcc
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        (
+            "note: in\ncc1plus: fatal error: cuda.h: No such file",
+            "cc1plus: fatal error: cuda.h",
+        ),
+        ("Killed", "Killed"),
+        ("", "it ends with status 1"),
+    ],
+)
+def test_an_nvcc_that_compiles_nothing_is_an_error_only_when_demanded(
+    tmp_path, capfd, errors, reason
+):
+    nvcc = trial_program(tmp_path, f"printf '{errors}' >&2; exit 1")
+    assert setup.find_nvcc({"PATH": str(tmp_path)}) is None
+    printed = capfd.readouterr().out
+    assert f"building for the host only: {nvcc} compiles no kernel: {reason}" in printed
+    message = f"PYALEXNET_CUDA is 'on', but {nvcc} compiles no kernel: {reason}"
+    with pytest.raises(setup.PlatformError, match=re.escape(message)):
+        setup.find_nvcc({"PATH": str(tmp_path), "PYALEXNET_CUDA": "on"})
+
+
+def test_the_trial_is_compiled_as_the_kernels_are(tmp_path):
+    nvcc = trial_program(tmp_path, f'echo "$*" >{tmp_path}/seen')
+    environ = {"PATH": str(tmp_path), "CUDAFLAGS": "-O1 -g", "CUDAHOSTCXX": "clang++"}
+    assert setup.find_nvcc(environ) == str(nvcc)
+    assert (tmp_path / "seen").read_text().startswith("-O1 -g -ccbin clang++ -o ")
+
+
+def test_an_nvcc_here_passes_its_trial():
+    nvcc = setup.shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("there is no nvcc")
+    assert setup.trial_problem(nvcc, {}) == ""
+
+
 def test_a_demanded_nvcc_that_is_missing_names_every_place(tmp_path, monkeypatch):
     monkeypatch.setattr(setup.shutil, "which", lambda *args, **kwargs: None)
     environ = {"PYALEXNET_CUDA": "on", "CUDA_HOME": "/opt/cuda", "CUDACXX": "/opt/my-nvcc"}
@@ -143,6 +188,61 @@ def test_cmake_names_an_option_it_cannot_take(tmp_path, option, message):
     )
     assert done.returncode != 0
     assert message in " ".join(done.stderr.split())
+
+
+def configure(source: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs CMake for the host's module, as setup.py does."""
+    pytest.importorskip("pybind11", reason="configuring needs pybind11")
+    cmake, ninja = (
+        setup.find_tool(*tool, setup.os.environ)
+        for tool in (("cmake", "CMAKE_BIN_DIR"), ("ninja", "BIN_DIR"))
+    )
+    if cmake is None or ninja is None:
+        pytest.skip("configuring needs CMake and ninja")
+    options = [f"-DPython_EXECUTABLE={sys.executable}", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
+    return subprocess.run(
+        [cmake, "-G", "Ninja", "-S", source, "-B", folder, *options],
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("name", ["x [1]", "[", "a*?"])
+def test_a_folder_of_any_name_has_its_kernels(tmp_path, name):
+    source = tmp_path / name
+    setup.shutil.copytree(ROOT / "csrc", source / "csrc")
+    setup.shutil.copy(ROOT / "CMakeLists.txt", source)
+    done = configure(source, tmp_path / "build")
+    assert done.returncode == 0, done.stderr
+    rules = (tmp_path / "build" / "build.ninja").read_text()
+    kernels = [*(ROOT / "csrc").rglob("*.cu"), *(ROOT / "csrc" / "simt").glob("*.cpp")]
+    assert len(kernels) > 15
+    for kernel in kernels:
+        built = f"{kernel.relative_to(ROOT)}.o" in rules
+        assert built == (kernel.name != "selftest.cu"), kernel
+
+
+def test_a_source_folder_without_kernels_is_refused(tmp_path):
+    source = tmp_path / "source"
+    (source / "csrc").mkdir(parents=True)
+    setup.shutil.copy(ROOT / "CMakeLists.txt", source)
+    done = configure(source, tmp_path / "build")
+    assert done.returncode != 0
+    assert f"no kernels are in {source}/csrc; expected" in " ".join(done.stderr.split())
+
+
+def test_a_module_with_undefined_symbols_is_refused(tmp_path):
+    compiler = setup.shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler")
+    source, module = tmp_path / "lacks.cpp", tmp_path / "lacks.so"
+    for body in ("", "void nowhere(); void f() { nowhere(); }"):
+        source.write_text(body)
+        subprocess.run([compiler, "-shared", "-fPIC", source, "-o", module], check=True)
+        if not body:
+            setup.check_symbols(module)
+    with pytest.raises(setup.CompileError, match=r"lacks.so does not load: .*undefined symbol"):
+        setup.check_symbols(module)
 
 
 # --- what was built ---

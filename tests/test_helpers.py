@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from helpers import checks
+from helpers import checks, killed
 from helpers.kernels import ops
 from helpers.target import DEVICE, download
 
@@ -93,3 +94,32 @@ def test_an_error_above_the_bound_is_noticed(rng):
     with pytest.raises(AssertionError):
         checks.assert_accurate(off, exact, plain, np.abs(exact))
     checks.assert_accurate(off, exact, plain, np.abs(exact), granted=2.0**-21)
+
+
+CHANGING = """
+import os, sys
+folder = sys.argv[1]
+os.mkdir(folder)
+with open(f"{folder}/a", "wb", 0) as file:
+    file.write(bytes(100))
+os.replace(f"{folder}/a", f"{folder}/b")
+"""
+
+
+@pytest.mark.host_only("writes files")
+@pytest.mark.parametrize(
+    ("at", "left"), [(1, None), (2, {}), (3, {"a": 50}), (4, {"a": 100}), (5, {"b": 100})]
+)
+def test_a_process_is_killed_at_each_change_of_its_files(tmp_path, at, left):
+    folder = tmp_path / "folder"
+    ended = killed.run([sys.executable, "-c", CHANGING, str(folder)], folder, at=at)
+    assert ended == (0 if at == 5 else -signal.SIGKILL, "", min(at, 4))
+    found = {file.name: file.stat().st_size for file in folder.iterdir()} if at > 1 else None
+    assert found == left
+
+
+@pytest.mark.host_only("writes files")
+def test_a_disk_fills_at_a_change(tmp_path):
+    folder = tmp_path / "folder"
+    ended = killed.run([sys.executable, "-c", CHANGING, str(folder)], folder, at=3, error=28)
+    assert ended.status == 1 and "No space left on device" in ended.printed

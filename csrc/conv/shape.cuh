@@ -13,6 +13,8 @@ namespace pyalexnet {
 /// reaches back in.
 constexpr int kMaxRows = 1 << 28;
 constexpr int kOutOfBounds = -2 * kMaxRows;
+/// Groups are the grid's third axis, together with splits where groups are few.
+constexpr int kMaxGroups = 65535;
 
 /// Throws std::invalid_argument, naming the rule, for a shape that no convolution has or whose indices exceed 32 bits. Computes in 64 bits;
 /// all factors are below 2^31.
@@ -28,16 +30,16 @@ inline void check_conv_shape(const ConvShape& s) {
   require(s.pad >= 0, "pad is " + text(s.pad) + "; expected at least 0");
   require(s.G >= 1 && s.C % s.G == 0 && s.K % s.G == 0,
           "groups is " + text(s.G) + "; expected a divisor of the channels (" + text(s.C) + ") and the filters (" + text(s.K) + ")");
+  require(s.G <= kMaxGroups, "groups is " + text(s.G) + "; expected at most " + text(kMaxGroups));
   // The last window must touch the padded image; otherwise the size is another convolution's.
   const auto touches = [&](Size out, Size in) { return (out - 1) * s.stride < in + 2 * Size{s.pad}; };
   require(touches(s.P, s.H) && touches(s.Q, s.W), "y has " + text(s.P) + " x " + text(s.Q) + " pixels; expected a last window (stride " +
                                                       text(s.stride) + ", pad " + text(s.pad) + ") that touches the padded x (" +
                                                       text(s.H) + " x " + text(s.W) + ")");
-  // Rows, columns and steps of the matrices are 32-bit; the margin is for tiles that cross the edge.
+  // Rows, columns and steps of the matrices are 32-bit.
   const auto countable = [&](const char* what, Size a, Size b, Size c) {
-    constexpr Size kLimit = 0x7fffffff - 4096;
-    require(a * b <= kLimit && a * b * c <= kLimit,
-            std::string("conv: ") + what + " is " + text(a) + " x " + text(b) + " x " + text(c) + "; expected at most " + text(kLimit));
+    require(a * b <= kMaxIndex && a * b * c <= kMaxIndex,
+            std::string("conv: ") + what + " is " + text(a) + " x " + text(b) + " x " + text(c) + "; expected at most " + text(kMaxIndex));
   };
   countable("P Q N", s.P, s.Q, s.N);
   countable("H W N", s.H, s.W, s.N);

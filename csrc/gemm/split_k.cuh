@@ -113,7 +113,7 @@ void add_splits(T* out, const float* partial, const float* bias, Activation acti
     const auto launch = [&](auto width) {
       constexpr int W = decltype(width)::value;
       constexpr std::int64_t kPerBlock = std::int64_t{Target::kThreads} * Target::kVecsPerThread * W;
-      simt::launch(add_splits_kernel<Target, W, T>, static_cast<unsigned>(simt::ceil_div(elements, kPerBlock)), Target::kThreads, 0, stream,
+      simt::launch(add_splits_kernel<Target, W, T>, simt::grid_extent(simt::ceil_div(elements, kPerBlock)), Target::kThreads, 0, stream,
                    out, partial, bias, activation, elements, simt::FastDiv(columns), splits);
     };
     if (Target::kOnGpu && elements % Target::kVec != 0)  // the splits are not aligned

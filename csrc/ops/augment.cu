@@ -139,6 +139,10 @@ void augment(T* x, const std::uint8_t* images, const std::int32_t* crops, const 
   const simt::Range range(__func__);
   if (std::int64_t{shape.w} * shape.C > 0x3fffffff)
     throw std::invalid_argument("x has rows of " + std::to_string(shape.w) + " pixels; expected fewer than 2^30 elements per row");
+  if (shape.h > static_cast<int>(simt::kMaxGridYZ))  // rows are the grid's second axis
+    throw std::invalid_argument("x has " + std::to_string(shape.h) + " rows; expected at most " + std::to_string(simt::kMaxGridYZ));
+  if (shape.B > kMaxIndex / 3)  // crops are three numbers an image
+    throw std::invalid_argument("images has " + std::to_string(shape.B) + " images; expected at most " + std::to_string(kMaxIndex / 3));
   with_target([&](auto target) {
     using Target = decltype(target);
     static_assert(AugmentTile<Target>::kImages % Target::kVec == 0 && AugmentTile<Target>::kElements % Target::kVec == 0,
@@ -146,7 +150,7 @@ void augment(T* x, const std::uint8_t* images, const std::int32_t* crops, const 
     static_assert(Target::kThreads % AugmentTile<Target>::kThreadsAcross == 0, "augment: threads form a rectangle");
     const std::int64_t blocks = std::int64_t{simt::ceil_div(shape.w * shape.C, AugmentTile<Target>::kElements)} *
                                 simt::ceil_div(shape.N, AugmentTile<Target>::kImages);
-    const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(shape.h));
+    const dim3 grid(simt::grid_extent(blocks), static_cast<unsigned>(shape.h));
     const dim3 block(AugmentTile<Target>::kThreadsAcross, Target::kThreads / AugmentTile<Target>::kThreadsAcross);
     const std::size_t floats = AugmentTile<Target>::kImages *
                                (AugmentTile<Target>::kElements + kStagingPad + (shifts == nullptr ? 0 : shift_rows<Target>(shape.C)));

@@ -36,7 +36,7 @@ __device__ __forceinline__ void map_arrays(std::int64_t count, F f, Y* y, const 
 template <class Target>
 dim3 vectors_grid(std::int64_t count) {
   constexpr std::int64_t kPerBlock = std::int64_t{Target::kThreads} * Target::kVecsPerThread * Target::kVec;
-  return dim3(static_cast<unsigned>(simt::ceil_div(count, kPerBlock)));
+  return dim3(simt::grid_extent(count / kPerBlock + (count % kPerBlock != 0)));
 }
 
 /// The block for arrays whose last axis is images: threadIdx.x runs along vectors of images, threadIdx.y along pixels.

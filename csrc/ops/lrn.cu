@@ -9,6 +9,10 @@
 //
 // A thread walks through the channels of a few columns; a column is one pixel of one image. A ring in shared memory holds the last `size`
 // values, so each x is read once. s is recomputed from the ring, not stored from forward to backward.
+#include <cfloat>
+#include <cmath>
+#include <cstdio>
+
 #include "ops/elementwise.cuh"
 
 namespace pyalexnet {
@@ -152,11 +156,19 @@ void launch_lrn(K kernel, int slots, int groups, const LrnParams& params, Stream
   const std::size_t per_thread = sizeof(float) * Target::kVec * LrnBlock<Target>::kVecs * static_cast<std::size_t>(slots);
   unsigned threads = Target::kThreads;
   while (threads > 1 && threads * per_thread > kDefaultSharedBytes) threads /= 2;
-  if (threads * per_thread > kDefaultSharedBytes && Target::kThreads > 1)
-    throw std::invalid_argument("size is " + std::to_string(params.size) + "; expected a window that fits into a GPU's shared memory");
   const auto columns_per_block = std::int64_t{threads} * Target::kVec * LrnBlock<Target>::kVecs;
-  const dim3 grid(static_cast<unsigned>(simt::ceil_div(params.columns, columns_per_block)), static_cast<unsigned>(groups));
+  const dim3 grid(simt::grid_extent(simt::ceil_div(params.columns, columns_per_block)), static_cast<unsigned>(groups));
   simt::launch(kernel, grid, threads, threads * per_thread, stream, arrays..., params);
+}
+
+/// The widest window, of which backward's rings, of 2.5 windows each, fit into a GPU's shared memory.
+constexpr int kMaxWindow = 1023;
+
+/// A number in a message.
+std::string text(float value) {
+  char digits[24];
+  std::snprintf(digits, sizeof digits, "%.6g", double{value});
+  return digits;
 }
 
 /// Checks the shape and derives the parameters. A window wider than 2 channels - 1 is clamped to that: it covers no more channels.
@@ -165,11 +177,21 @@ LrnParams params_of(const LrnShape& shape) {
   if (shape.size < 1 || shape.size % 2 == 0) fail("size is " + std::to_string(shape.size) + "; expected an odd number of at least 1");
   if (shape.groups < 1 || shape.C % shape.groups != 0)
     fail("groups is " + std::to_string(shape.groups) + "; expected a divisor of the channels (" + std::to_string(shape.C) + ")");
-  if (!(shape.k > 0.0f)) fail("k is " + std::to_string(shape.k) + "; expected above 0");
-  if (!(shape.alpha >= 0.0f)) fail("alpha is " + std::to_string(shape.alpha) + "; expected at least 0");
-  if (!(shape.beta >= 0.0f)) fail("beta is " + std::to_string(shape.beta) + "; expected at least 0");
+  if (shape.groups > static_cast<int>(simt::kMaxGridYZ))  // the grid's second axis
+    fail("groups is " + std::to_string(shape.groups) + "; expected at most " + std::to_string(simt::kMaxGridYZ));
+  if (!(shape.k > 0.0f)) fail("k is " + text(shape.k) + "; expected above 0");
+  if (!(shape.alpha >= 0.0f)) fail("alpha is " + text(shape.alpha) + "; expected at least 0");
+  if (!(shape.beta >= 0.0f)) fail("beta is " + text(shape.beta) + "; expected at least 0");
+  // s is at least k, so both powers of it are finite.
+  if (!(std::pow(double{shape.k}, -double{shape.beta} - 1.0) <= FLT_MAX))
+    fail("k is " + text(shape.k) + " and beta " + text(shape.beta) + "; expected k^(-beta - 1) to be a float32");
+  if (!(2.0 * shape.alpha * shape.beta <= FLT_MAX))
+    fail("alpha is " + text(shape.alpha) + " and beta " + text(shape.beta) + "; expected 2 alpha beta to be a float32");
   const int channels = shape.C / shape.groups;
-  const int size = shape.size < 2 * channels - 1 ? shape.size : 2 * channels - 1;
+  const auto size = static_cast<int>(simt::min<std::int64_t>(shape.size, 2 * std::int64_t{channels} - 1));
+  if (size > kMaxWindow)
+    fail("size is " + std::to_string(shape.size) + "; expected a window of at most " + std::to_string(kMaxWindow) + " of the " +
+         std::to_string(channels) + " channels");
   return {shape.columns, channels, size, shape.k, shape.alpha, shape.beta};
 }
 

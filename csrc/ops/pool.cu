@@ -10,8 +10,8 @@ namespace {
 // Computes  y[c,p,q,n] = max over r,s of x[c, p stride - pad + r, q stride - pad + s, n], windows clipped at the borders (paper, 3.4);
 //           argmax = r size + s of the first maximum in row-major order; a NaN counts as the maximum
 // Layout    x (C, H, W, N), y and argmax (C, P, Q, N)
-// Mapping   blockIdx.y is the channel; a block has pixels of y; a row of threads takes one pixel at a time, with all its images
-// Cost      size^2 comparisons, 4 stride^2 + 6 bytes an output: bound by memory (overlapping windows hit the caches)
+// Mapping   blockIdx.y is the channel, of those of this launch; a block has pixels of y; a row of threads takes one pixel at a time, with
+// all its images Cost      size^2 comparisons, 4 stride^2 + 6 bytes an output: bound by memory (overlapping windows hit the caches)
 template <class Target, class T>
 __global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
     maxpool_forward_kernel(T* y, std::uint16_t* argmax, const T* x, PoolShape shape, simt::FastDiv columns) {
@@ -91,8 +91,15 @@ void check_shape(const PoolShape& shape) {
     fail("y has " + std::to_string(shape.P) + " x " + std::to_string(shape.Q) + " pixels; expected windows (size " +
          std::to_string(shape.size) + ", stride " + std::to_string(shape.stride) + ", pad " + std::to_string(shape.pad) +
          ") that all contain a pixel of x (" + std::to_string(shape.H) + " x " + std::to_string(shape.W) + ")");
-  if (std::int64_t{shape.H + 2 * shape.pad} * (shape.W + 2 * shape.pad) > 0x7fffffff)
+  if ((std::int64_t{shape.H} + 2 * shape.pad) * (std::int64_t{shape.W} + 2 * shape.pad) > kMaxIndex)
     fail("x has " + std::to_string(shape.H) + " x " + std::to_string(shape.W) + " pixels; expected fewer than 2^31 with padding");
+}
+
+/// Calls f(first, count) for the maps in parts that are as many as a grid has rows: maps are its second axis.
+template <class F>
+void for_parts_of_maps(int maps, F f) {
+  for (std::int64_t first = 0; first < maps; first += simt::kMaxGridYZ)
+    f(first, static_cast<unsigned>(simt::min<std::int64_t>(maps - first, simt::kMaxGridYZ)));
 }
 
 }  // namespace
@@ -104,8 +111,11 @@ void maxpool_forward(T* y, std::uint16_t* argmax, const T* x, const PoolShape& s
   with_target([&](auto target) {
     using Target = decltype(target);
     const dim3 block = pixels_block<Target>(shape.N);
-    const dim3 grid(pixels_blocks<Target>(shape.P * shape.Q, block), static_cast<unsigned>(shape.C));
-    simt::launch(maxpool_forward_kernel<Target, T>, grid, block, 0, stream, y, argmax, x, shape, simt::FastDiv(shape.Q));
+    for_parts_of_maps(shape.C, [&](std::int64_t first, unsigned maps) {
+      const std::int64_t in = first * shape.H * shape.W * shape.N, out = first * shape.P * shape.Q * shape.N;
+      simt::launch(maxpool_forward_kernel<Target, T>, dim3(pixels_blocks<Target>(shape.P * shape.Q, block), maps), block, 0, stream,
+                   y + out, argmax + out, x + in, shape, simt::FastDiv(shape.Q));
+    });
   });
 }
 
@@ -116,9 +126,11 @@ void maxpool_backward(T* dx, const T* dy, const std::uint16_t* argmax, const Poo
   with_target([&](auto target) {
     using Target = decltype(target);
     const dim3 block = pixels_block<Target>(shape.N);
-    const dim3 grid(pixels_blocks<Target>(shape.H * shape.W, block), static_cast<unsigned>(shape.C));
-    simt::launch(maxpool_backward_kernel<Target, T>, grid, block, 0, stream, dx, dy, argmax, shape, simt::FastDiv(shape.W),
-                 simt::FastDiv(shape.stride));
+    for_parts_of_maps(shape.C, [&](std::int64_t first, unsigned maps) {
+      const std::int64_t in = first * shape.H * shape.W * shape.N, out = first * shape.P * shape.Q * shape.N;
+      simt::launch(maxpool_backward_kernel<Target, T>, dim3(pixels_blocks<Target>(shape.H * shape.W, block), maps), block, 0, stream,
+                   dx + in, dy + out, argmax + out, shape, simt::FastDiv(shape.W), simt::FastDiv(shape.stride));
+    });
   });
 }
 

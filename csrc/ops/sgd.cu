@@ -8,7 +8,7 @@ namespace {
 __device__ __forceinline__ int segment_of(std::int64_t i, const std::int64_t* starts, int segments) {
   int low = 0, high = segments;
   while (high - low > 1) {
-    const int middle = (low + high) / 2;
+    const int middle = low + (high - low) / 2;
     if (starts[middle] <= i)
       low = middle;
     else

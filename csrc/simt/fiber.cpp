@@ -83,7 +83,10 @@ Fiber::Fiber(void (*entry)(void*), void* argument, std::size_t skew) : entry_(en
   mapping_ = mmap(nullptr, kGuardBytes + kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapping_ == MAP_FAILED) throw std::bad_alloc();
   // Guard page: a stack overflow faults instead of writing into the neighbouring stack.
-  mprotect(mapping_, kGuardBytes, PROT_NONE);
+  if (mprotect(mapping_, kGuardBytes, PROT_NONE) != 0) {
+    munmap(mapping_, kGuardBytes + kStackBytes);
+    throw std::bad_alloc();
+  }
   stack_bottom_ = static_cast<char*>(mapping_) + kGuardBytes;
   stack_bytes_ = kStackBytes;
   auto top = reinterpret_cast<std::uintptr_t>(stack_bottom_) + kStackBytes - (skew * 64) % 4096;

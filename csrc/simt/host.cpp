@@ -1,8 +1,10 @@
 // Runs the blocks of a grid: each on one worker, its threads as fibers that run one at a time.
 #include <algorithm>
+#include <exception>
 #include <memory>
 #include <new>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "simt/fiber.hpp"
@@ -50,7 +52,8 @@ void reorder(It begin, It end, std::uint64_t salt) {
 /// Schedules the threads of a worker's block: which can run, which wait, and on which fiber.
 class BlockRunner {
  public:
-  /// Runs one block. Throws std::runtime_error if its threads deadlock.
+  /// Runs one block. Throws std::runtime_error if its threads deadlock, else what a thread throws, as std::bad_alloc where there is no
+  /// memory for another fiber.
   void run(dim3 block, std::uint64_t block_number, void (*body)(void*), void* context) {
     body_ = body;
     context_ = context;
@@ -73,6 +76,10 @@ class BlockRunner {
     next_ = 0;
     running_ = &main_;
     switch_to(free_fiber());
+    if (error_) {
+      drop_fibers();
+      std::rethrow_exception(std::exchange(error_, nullptr));
+    }
     if (live_ > 0) report_deadlock();
   }
 
@@ -130,10 +137,11 @@ class BlockRunner {
   };
 
   void lay_out(dim3 block) {
-    block_ = block;
+    block_ = dim3(0, 0, 0);  // until all is laid out
     threads_.assign(count_, Thread{});
     for (unsigned t = 0; t < count_; ++t) threads_[t].index = {t % block.x, t / block.x % block.y, t / (block.x * block.y)};
     warps_.assign(ceil_div(count_, static_cast<unsigned>(kWarp)), Warp{});
+    block_ = block;
   }
 
   Thread& running_thread() { return count_ == 1 ? alone_ : threads_[here.linear_thread]; }
@@ -142,6 +150,7 @@ class BlockRunner {
     if (idle_.empty()) {
       const auto serve = [](void* self) { static_cast<BlockRunner*>(self)->serve(); };
       fibers_.push_back(std::make_unique<Fiber>(serve, this, fibers_.size() * 3));
+      idle_.reserve(fibers_.size());
       return *fibers_.back();
     }
     Fiber* fiber = idle_.back();
@@ -160,8 +169,18 @@ class BlockRunner {
     here.thread = index;
   }
 
-  /// Loop of every fiber: runs new threads from start to end while one is next, then becomes idle.
+  /// What every fiber does. No exception leaves a fiber's stack: run() throws it.
   void serve() {
+    try {
+      run_threads();
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+    switch_to(main_);
+  }
+
+  /// Runs new threads from start to end while one is next, then becomes idle; for ever.
+  [[noreturn]] void run_threads() {
     while (true) {
       while (next_ < ready_.size() && threads_[ready_[next_]].state == State::kNew) {
         const unsigned t = ready_[next_++];
@@ -223,11 +242,15 @@ class BlockRunner {
     const std::string what = "deadlock in block " + text(here.block) + ": of " + std::to_string(count_) + " threads " +
                              waiting(State::kAtBarrier) + " wait at __syncthreads, " + waiting(State::kAtWarp) +
                              " at a warp operation and " + waiting(State::kDone) + " have ended";
-    // The waiting fibers cannot be unwound. Kernels own no resources, so their stacks are simply dropped.
+    drop_fibers();
+    throw std::runtime_error(what);
+  }
+
+  /// Drops the stacks of waiting fibers, which cannot be unwound. Kernels own no resources.
+  void drop_fibers() {
     idle_.clear();
     fibers_.clear();
     block_ = dim3(0, 0, 0);
-    throw std::runtime_error(what);
   }
 
   void (*body_)(void*) = nullptr;
@@ -245,6 +268,7 @@ class BlockRunner {
   Fiber* running_ = &main_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> idle_;
+  std::exception_ptr error_;  // of a thread
 };
 
 /// What a worker keeps from one block to the next.
@@ -256,6 +280,8 @@ struct Worker {
   ~Worker() { release(); }
   void release() {
     if (shared != nullptr) ::operator delete(shared, std::align_val_t{kSharedAlignment});
+    shared = nullptr;
+    shared_bytes = 0;
   }
   std::byte* reserve(std::size_t bytes) {
     if (bytes > shared_bytes) {

@@ -117,6 +117,11 @@ unsigned blocks_of(const Ints& values, unsigned threads) {
   return static_cast<unsigned>(values.size() / threads);
 }
 
+void check_threads(unsigned threads) {
+  if (threads > kMaxThreadsPerBlock)
+    throw std::invalid_argument("threads is " + std::to_string(threads) + "; expected at most " + std::to_string(kMaxThreadsPerBlock));
+}
+
 }  // namespace
 
 Ints prefix_sum(const Ints& values, unsigned threads) {
@@ -134,13 +139,18 @@ std::vector<Ints> warp(const Ints& values, unsigned threads) {
 }
 
 std::vector<std::array<std::int32_t, 6>> indices(Extent grid, Extent block) {
-  const std::size_t threads = std::size_t{grid[0]} * grid[1] * grid[2] * block[0] * block[1] * block[2];
+  std::size_t threads = 1;
+  for (const std::size_t n : {grid[0], grid[1], grid[2], block[0], block[1], block[2]})
+    if (threads = threads * n; threads > 1 << 24)
+      throw std::invalid_argument("grid and block have too many threads; expected at most 2^24");
   std::vector<std::array<std::int32_t, 6>> indices(threads);
   launch(indices_kernel, extent(grid), extent(block), 0, nullptr, indices.data()->data());
   return indices;
 }
 
 std::pair<Ints, std::int32_t> atomics(const Ints& values, unsigned threads, unsigned bins) {
+  for (const std::int32_t value : values)
+    if (value < 0 || static_cast<unsigned>(value) >= bins) throw std::invalid_argument("values are out of range; expected 0 to bins - 1");
   std::pair<Ints, std::int32_t> result(Ints(bins), -1);
   launch(atomics_kernel, blocks_of(values, threads), threads, 0, nullptr, result.first.data(), &result.second, values.data());
   return result;
@@ -154,6 +164,7 @@ std::vector<float> copies(const std::vector<float>& values, bool waits) {
 }
 
 Ints missing_barrier(unsigned threads) {
+  check_threads(threads);
   Ints seen(threads);
   launch(missing_barrier_kernel, 1, threads, threads * sizeof(std::int32_t), nullptr, seen.data());
   return seen;
@@ -162,6 +173,7 @@ Ints missing_barrier(unsigned threads) {
 void deadlock(unsigned blocks, unsigned stuck) { launch(deadlock_kernel, blocks, 2 * kWarp, 0, nullptr, stuck); }
 
 std::vector<float> unwritten(unsigned threads) {
+  check_threads(threads);
   std::vector<float> seen(threads);
   launch(unwritten_kernel, 1, threads, threads * sizeof(float), nullptr, seen.data());
   return seen;

@@ -54,6 +54,13 @@ __host__ __device__ constexpr T min(T a, T b) {
   return b < a ? b : a;
 }
 
+/// `blocks` as a grid's extent along x. Throws std::invalid_argument for more than a grid has.
+inline unsigned grid_extent(std::int64_t blocks) {
+  if (blocks < 1 || blocks > 0x7fffffff)
+    throw std::invalid_argument("launch: grid is " + std::to_string(blocks) + " blocks; expected 1 to 2147483647");
+  return static_cast<unsigned>(blocks);
+}
+
 /// Division of 0 <= n < 2^31 by a divisor known at launch, as one multiplication (Granlund and Montgomery, 1994): for
 /// 2^(s-1) < d <= 2^s, floor(n / d) = floor(n m / 2^(31+s)) with m = ceil(2^(31+s) / d) < 2^32.
 class FastDiv {

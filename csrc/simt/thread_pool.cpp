@@ -11,8 +11,10 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -44,10 +46,30 @@ int default_threads() {
   return text != nullptr && *text != '\0' ? parse_threads(text) : usable_cores();
 }
 
+/// Makes the calling thread's thread-local data; false if there is no memory for them. The C library would end the process where a thread's
+/// first access to them finds none, so more is tried for first, and by one thread at a time, while no kernel runs.
+bool make_thread_data() {
+  constexpr std::size_t kBytes = 64 * 1024;  // of which test builds take 49 KiB, others less than 1
+  static thread_local volatile bool made;
+  void* const memory = std::malloc(kBytes);
+  std::free(memory);
+  if (memory == nullptr) return false;
+  return made = std::uncaught_exceptions() >= 0;  // which has data of its own
+}
+
 class Pool {
  public:
-  explicit Pool(int size) {
-    for (int i = 1; i < size; ++i) helpers_.emplace_back([this] { serve(); });
+  /// Starts `size` workers, the caller among them, or as many as the system lets it.
+  explicit Pool(int size) : size_(size) {
+    helpers_.reserve(static_cast<std::size_t>(size - 1));
+    try {
+      while (static_cast<int>(helpers_.size()) < size - 1) {
+        helpers_.emplace_back([this] { serve(); });
+        std::unique_lock lock(mutex_);
+        done_.wait(lock, [this] { return begun_ == helpers_.size(); });
+      }
+    } catch (const std::system_error&) {  // no memory for a stack, or a limit on processes
+    }
   }
 
   ~Pool() {
@@ -59,7 +81,8 @@ class Pool {
     for (auto& helper : helpers_) helper.join();
   }
 
-  int size() const { return static_cast<int>(helpers_.size()) + 1; }
+  /// Workers that were asked for.
+  int size() const { return size_; }
 
   void run(std::int64_t count, const std::function<void(std::int64_t)>& task) {
     {
@@ -67,11 +90,11 @@ class Pool {
       task_ = &task;
       count_ = count;
       next_.store(0, std::memory_order_relaxed);
-      busy_ = static_cast<int>(helpers_.size());
+      busy_ = able_;
       error_ = nullptr;
       ++round_;
     }
-    if (!helpers_.empty()) wake_.notify_all();
+    if (able_ > 0) wake_.notify_all();
     work();
     std::unique_lock lock(mutex_);
     done_.wait(lock, [this] { return busy_ == 0; });
@@ -82,7 +105,11 @@ class Pool {
   void serve() {
     std::uint64_t seen = 0;
     std::unique_lock lock(mutex_);
-    while (true) {
+    const bool able = make_thread_data();
+    able_ += able;
+    ++begun_;
+    done_.notify_one();
+    while (able) {
       wake_.wait(lock, [&] { return stopping_ || round_ != seen; });
       if (stopping_) return;
       seen = round_;
@@ -103,6 +130,7 @@ class Pool {
     }
   }
 
+  const int size_;
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   std::vector<std::thread> helpers_;
@@ -111,7 +139,9 @@ class Pool {
   std::atomic<std::int64_t> next_{0};
   std::exception_ptr error_;
   std::uint64_t round_ = 0;
-  int busy_ = 0;
+  std::size_t begun_ = 0;  // helpers
+  int able_ = 0;           // of these, those that work
+  int busy_ = 0;           // of these, those that are still at it
   bool stopping_ = false;
 };
 
@@ -142,6 +172,7 @@ Pool& current_pool() {
 
 void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& task) {
   std::lock_guard lock(launch_mutex);
+  if (!make_thread_data()) throw std::bad_alloc();
   current_pool().run(count, task);
 }
 

@@ -7,7 +7,8 @@
 namespace simt {
 
 /// Runs task(i) for every i in [0, count) on all workers, including the caller, and returns when all are done. Rethrows the first exception
-/// of a task, after the running tasks have ended. Calls from several threads take turns.
+/// of a task, after the running tasks have ended. Calls from several threads take turns. Where the system refuses to start some of the
+/// workers, or they have no memory, the others do the work; std::bad_alloc if the caller has none.
 void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& task);
 
 /// Number of workers: set_threads' last, else PYALEXNET_THREADS, else the number of cores that this process may use.

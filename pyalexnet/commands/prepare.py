@@ -37,7 +37,7 @@ interrupted command continues it.""",
         "--train",
         type=Path,
         metavar="PATH",
-        help="ILSVRC2012_img_train.tar, or a folder of class folders",
+        help="ILSVRC2012_img_train.tar, or a folder of class archives or class folders",
     )
     add(
         "--val",
@@ -50,7 +50,7 @@ interrupted command continues it.""",
         type=Path,
         metavar="PATH",
         help="ILSVRC2012_devkit_t12.tar.gz, or its folder: class names, and labels of validation "
-        "images that are not in class folders; needs SciPy",
+        "images that are not in class folders",
     )
     add = parser.add_argument_group("images").add_argument
     add(

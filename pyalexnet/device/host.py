@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet.cores import count_cores
 from pyalexnet.device.base import Array, Device, Event, HostArray, Shape
 from pyalexnet.errors import DeviceError
 
 #: Host arrays start at multiples of so many bytes: a cache line, and the widest vector.
 ALIGNMENT = 64
+
+
+def _advice(error: ImportError) -> str:
+    source = Path(__file__).parents[2] / "setup.py"
+    if not isinstance(error, ModuleNotFoundError) or not source.exists():
+        return ""
+    return (
+        f"; {source.parent} is the source folder, where nothing has been built: "
+        "run 'pip install .' and start from another folder, or 'pip install -e .'"
+    )
+
+
+def _set_threads(lib: ModuleType) -> None:
+    """Has the kernels use no more threads than a container's quota lets run.
+
+    By itself, the extension knows only the cores that the process may run on.
+    """
+    try:
+        default = lib.threads()
+    except ValueError as error:  # PYALEXNET_THREADS is no number of threads
+        raise DeviceError(str(error)) from None
+    quota = count_cores()
+    if quota < default and not os.environ.get("PYALEXNET_THREADS"):
+        lib.set_threads(quota)
 
 
 class HostDevice(Device):
@@ -27,15 +54,10 @@ class HostDevice(Device):
         try:
             import pyalexnet._host as _host
         except ImportError as error:
-            source = Path(__file__).parents[2] / "setup.py"
-            advice = (
-                f"; {source.parent} is the source folder, where nothing has been built: "
-                "run 'pip install .' and start from another folder, or 'pip install -e .'"
-            )
             raise DeviceError(
-                f"the extension pyalexnet._host does not load: {error}"
-                + (advice if source.exists() else "")
+                f"the extension pyalexnet._host does not load: {error}{_advice(error)}"
             ) from error
+        _set_threads(_host)
         self.lib = _host
         self.kernels = _host.Kernels()
         self.images_multiple = _host.IMAGES_MULTIPLE

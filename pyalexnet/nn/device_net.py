@@ -9,6 +9,7 @@ import numpy as np
 
 from pyalexnet import ops
 from pyalexnet.device import Array, Device, Shape
+from pyalexnet.errors import NetError
 from pyalexnet.nn.arena import Arena, Lifetime, plan_buffers
 from pyalexnet.nn.layers import LayerBuffers, LossBuffers, StepContext
 from pyalexnet.nn.net import Net
@@ -83,10 +84,7 @@ class DeviceNet:
     ) -> list[LayerBuffers]:
         at, net = self.device, self.net
         shapes = [net.input_shapes(i) for i in range(len(net.layers))]
-        floats = max(
-            layer.workspace(at, *own, images=self.images)
-            for layer, own in zip(net.layers, shapes, strict=True)
-        )
+        floats = max(self._workspace(i, own) for i, own in enumerate(shapes))
         workspace = at.empty((floats,)) if floats else None
         layers: list[LayerBuffers] = []
         streams = 0
@@ -113,6 +111,16 @@ class DeviceNet:
             )
             streams += layer.draws
         return layers
+
+    def _workspace(self, layer: int, shapes: tuple[Shape, ...]) -> int:
+        """Floats that a layer's passes need; NetError where the batch is too large for them."""
+        try:
+            return self.net.layers[layer].workspace(self.device, *shapes, images=self.images)
+        except ValueError as error:
+            raise NetError(
+                f"net {self.net.name}, layer {self.net.names[layer]}: a batch of {self.images} "
+                f"images is too large: {error}"
+            ) from None
 
     def forward(self, layer: int, step: StepContext) -> None:
         """Computes the output of the layer of this number, if it is here."""

@@ -38,12 +38,15 @@ from pyalexnet.nn.layers import (
     SoftmaxCrossEntropy,
     TensorSpec,
 )
+from pyalexnet.nn.layers.base import check_count
 from pyalexnet.nn.normalization import Normalization
 
 INPUT = "input"
 #: The keys of `Net.training`.
 TRAINING = ("epochs", "lr", "bias-lr", "batch-size", "schedule", "warmup")
 _DEFAULT, _LOSS = Normalization(), SoftmaxCrossEntropy()
+#: Rows of an input, and numbers in a row, are at most so many (csrc/ops/augment.cu).
+_MOST_ROWS, _MOST_ACROSS = 65535, 2**30 - 1
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_/-]*")
 
 
@@ -87,6 +90,12 @@ class Net:
             raise NetError(
                 f"net {self.name}: input is {self.input}; expected channels, rows and columns "
                 "from 1"
+            )
+        channels, rows, columns = self.input
+        if rows > _MOST_ROWS or columns * channels > _MOST_ACROSS:
+            raise NetError(
+                f"net {self.name}: input is {self.input}; expected at most {_MOST_ROWS} rows, of "
+                f"at most {_MOST_ACROSS} numbers"
             )
         try:
             self.normalization.check(self.input[0])
@@ -188,7 +197,9 @@ class Net:
         shapes: list[Shape] = [self.input]
         for name, layer, sources in zip(self.names, self.layers, self.sources, strict=True):
             try:
-                shapes.append(layer.output_shape(*(shapes[source] for source in sources)))
+                shape = layer.output_shape(*(shapes[source] for source in sources))
+                check_count(layer, "an extent of its output", max(shape))
+                shapes.append(shape)
             except NetError as error:
                 raise NetError(f"net {self.name}, layer {name}: {error}") from None
         return tuple(shapes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from pyalexnet.device import Floats
 from pyalexnet.errors import DataError, NetError
+from pyalexnet.nn.layers.base import is_number
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Normalization:
             if value is None and name == "mean":
                 continue
             numbers = value if isinstance(value, tuple) else (value,)
-            ok = all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
+            ok = all(map(is_number, numbers))
             if not ok or (isinstance(value, tuple) and len(value) != channels):
                 raise NetError(
                     f"{name} is {value!r}; expected one number, or one for each of {channels} "
-                    "channels"
+                    "channels (float32)"
                 )
 
     def scales(self, channels: int) -> Floats:

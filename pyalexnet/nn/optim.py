@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from pyalexnet import ops
 from pyalexnet.device import Array, Floats
+from pyalexnet.errors import UserError
 from pyalexnet.nn.arena import Arena, Tensors
 from pyalexnet.nn.device_net import DeviceNet
+from pyalexnet.nn.layers.base import is_number
 from pyalexnet.nn.net import Net
 
 _MOMENTUM = "momentum."
@@ -53,6 +55,11 @@ class SGD:
         ε of the biases, likewise; by default, twice `lr`, as in the paper's code.
     momentum, weight_decay : float
         Biases do not decay.
+
+    Raises
+    ------
+    UserError
+        A number that float32 does not hold.
     """
 
     def __init__(
@@ -66,6 +73,10 @@ class SGD:
     ) -> None:
         self.lr = lr
         self.bias_lr = 2 * lr if bias_lr is None else bias_lr
+        rates = {"lr": lr, "bias_lr": self.bias_lr, "momentum": momentum}
+        for name, value in {**rates, "weight_decay": weight_decay}.items():
+            if not is_number(value):
+                raise UserError(f"{name} is {value!r}; expected a number that float32 holds")
         self.momentum = momentum
         self._model = model
         parameters = model.net.parameters()

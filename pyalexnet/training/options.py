@@ -12,6 +12,7 @@ from pyalexnet import data
 from pyalexnet.data.augmentation import COLOUR_VARIANTS
 from pyalexnet.errors import UserError
 from pyalexnet.nn import schedules, zoo
+from pyalexnet.nn.layers.base import is_number
 from pyalexnet.text import nearest
 
 SMALL = "small"  # the net that takes the images' size
@@ -135,6 +136,11 @@ class Options:
             value = getattr(self, name)
             if value is not None and not lowest <= value < math.inf:
                 raise UserError(f"{name.replace('_', '-')} is {value}; expected at least {lowest}")
+        for name in ("lr", "bias_lr", "momentum", "weight_decay", "colour_noise"):
+            value = getattr(self, name)
+            if value is not None and not is_number(value):
+                option = name.replace("_", "-")
+                raise UserError(f"{option} is {value}; expected a number that float32 holds")
         for name in ("momentum", "dropout"):
             value = getattr(self, name)
             if value is not None and value >= 1:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 
 from helpers.imagenet_files import add_file, unpack, write_imagenet
+from pyalexnet.data.imagenet import tar as tars
 from pyalexnet.data.imagenet.archives import list_source
 from pyalexnet.data.imagenet.devkit import Devkit, Synset
 from pyalexnet.data.imagenet.labels import assemble
 from pyalexnet.data.imagenet.listing import Group, Listing, Names, Source
-from pyalexnet.errors import DataError
+from pyalexnet.errors import DataError, MachineError
 
 pytestmark = pytest.mark.host_only("reads files")
 
@@ -104,20 +106,24 @@ def test_other_files_are_skipped_with_a_reason(tmp_path: Path) -> None:
         write(folder / name, b"x")
     os.mkfifo(folder / "pipe.JPEG")
     (folder / "nowhere.JPEG").symlink_to(tmp_path / "nothing")
-    (folder / "within.JPEG").mkdir()
+    write(folder / "within" / "b.JPEG", b"x")
+    (folder / "within" / "back").symlink_to(folder)
+    (folder / "circle.JPEG").symlink_to(folder / "circle.JPEG")
     with write(folder / "huge.JPEG", b"x").open("r+b") as file:
         file.truncate(1 << 30)  # sparse: takes no space
     write(tmp_path / "README", b"x")
     (tmp_path / ".hidden").mkdir()
     source = list_source(tmp_path)
-    assert list(source.groups) == ["n1"] and list(source.groups["n1"].names) == [b"a.JPEG"]
+    assert list(source.groups) == ["n1"]
+    assert list(source.groups["n1"].names) == [b"a.JPEG", b"within/b.JPEG"]
     reasons = dict(source.groups["n1"].skipped + source.skipped)
     expected = {
         "n1/._a.JPEG": "hidden",
         "n1/notes.txt": "not named as an image (.jpg, .jpeg, .png)",
         "n1/a\\x1b.JPEG": "name has control characters",
         "n1/pipe.JPEG": "not a file",
-        "n1/within.JPEG": "not a file",
+        "n1/within/back/": "a link to a folder that is read already",
+        "n1/circle.JPEG": "cannot be read: Too many levels of symbolic links",
         "n1/nowhere.JPEG": "cannot be read: No such file or directory",
         "n1/huge.JPEG": "size is 1,073,741,824 bytes; expected at most 268,435,456",
         "README": "not named as an image (.jpg, .jpeg, .png)",
@@ -162,7 +168,9 @@ def test_damaged_header_does_not_pass_for_the_end(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "damaged, or not a tar archive"),
-        (b"<html>404</html>" * 100, "damaged, or not a tar archive"),
+        (b"x" * 2000, "damaged, or not a tar archive"),
+        (b"<html>404</html>", "an HTML page, such as a server's answer; expected a tar archive"),
+        (b"\r\n<!DOCTYPE HTML>" * 100, "an HTML page"),
         (b"\x1f\x8b\x08\x00rest", "compressed; expected an uncompressed archive, as published"),
         (b"BZh9rest", "compressed"),
         (b"\xfd7zXZ\0rest", "compressed"),
@@ -173,10 +181,163 @@ def test_files_that_are_not_archives(tmp_path: Path, content: bytes, message: st
         list_source(write(tmp_path / "a.tar", content))
 
 
+def raw(size: bytes, type: bytes = b"0", name: bytes = b"b.JPEG") -> bytes:
+    """Returns a header with any bytes as size, and a checksum that is right."""
+    begin = name.ljust(100, b"\0") + b"0000644\0" * 3 + size.ljust(12, b"\0") + b"0" * 11 + b"\0"
+    end = type + bytes(100) + b"ustar  \0"
+    checksum = sum(begin) + 8 * ord(" ") + sum(end)
+    return (begin + b"%06o\0 " % checksum + end).ljust(512, b"\0")
+
+
+FIRST = tar({"a.JPEG": b"a"})[:1024]
+NEGATIVE = b"\xff" * 10 + b"\xfe\x00"  # -512 in base 256
+END = bytes(1024)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (FIRST + raw(NEGATIVE) + END, "damaged: no member header at byte 1,024"),
+        (FIRST + raw(NEGATIVE, b"L") + END, "damaged: no member header at byte 1,024"),
+        (FIRST + raw(NEGATIVE, b"x") + END, "damaged: no member header at byte 1,024"),
+        (FIRST + raw(b"-1000") + END, "damaged: no member header at byte 1,024"),
+        (FIRST + raw(b"1_0") + END, "damaged: no member header at byte 1,024"),
+        (FIRST + raw(b"77777777777") + END, "truncated: ends at byte 2,560, within b.JPEG"),
+        (FIRST + raw(b"\x80" + b"\xff" * 11) + END, "truncated: ends at byte 2,560, within b"),
+        (
+            FIRST + raw(b"10000000000", b"L") + END,
+            "damaged: an extended header at byte 1,024 has 1",
+        ),
+        (
+            FIRST + raw(b"1000000", b"L") + bytes(1 << 19),
+            "damaged: an extended header at byte 1,024 has 2",
+        ),
+        (
+            FIRST + raw(b"1000000", b"x") + bytes(1 << 19),
+            "damaged: an extended header at byte 1,024 has 2",
+        ),
+        (FIRST + raw(b"12", b"x") + b"9" * 10 + bytes(502), "damaged: no member header at byte 1,"),
+        (
+            FIRST + raw(b"10", b"x") + b"8 size=1" + bytes(504),
+            "damaged: no member header at byte 1",
+        ),
+        (FIRST + raw(b"12", b"x") + b"10 size=-\n" + bytes(502) + raw(b"0"), "damaged: no member"),
+        (
+            FIRST + raw(b"13", b"x") + b"99 size=12\n" + bytes(501),
+            "damaged: no member header at by",
+        ),
+        (FIRST + raw(b"0")[:300], "truncated within the member header at byte 1,024"),
+    ],
+)
+def test_hostile_headers(tmp_path: Path, content: bytes, message: str) -> None:
+    for path, name in (
+        (write(tmp_path / "a.tar", content), r"a\.tar: "),
+        (write(tmp_path / "b.tar", tar({"n1.tar": content})), r"b\.tar: n1\.tar: "),
+    ):
+        with pytest.raises(DataError, match=name + message):
+            list_source(path)
+
+
+def test_headers_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = raw(b"1", b"L") + b"x".ljust(512, b"\0")
+    path = write(tmp_path / "a.tar", chain * 3000 + raw(b"0") + END)  # deeper than any recursion
+    assert list_source(path).skipped == [("x", "not named as an image (.jpg, .jpeg, .png)")]
+    monkeypatch.setattr(tars, "_MOST", 3000)
+    with pytest.raises(DataError, match=r"a\.tar: has more than 3,000 members"):
+        list_source(path)
+
+
+def test_checksum_of_signed_bytes(tmp_path: Path) -> None:
+    """As some old programs compute it."""
+    header = bytearray(raw(b"1", name="é.JPEG".encode()))
+    header[148:156] = b" " * 8
+    signed = sum(byte - 256 * (byte > 127) for byte in header)
+    header[148:156] = b"%06o\0 " % signed
+    path = write(tmp_path / "a.tar", bytes(header) + b"x".ljust(512, b"\0") + END)
+    assert contents(list_source(path), "") == {"é.JPEG": b"x"}
+
+
+def test_size_in_a_pax_header_is_the_members(tmp_path: Path) -> None:
+    pax = raw(b"12", b"x") + b"10 size=3\n".ljust(512, b"\0")
+    long = raw(b"6", b"L") + b"n.JPEG".ljust(512, b"\0")
+    for name, headers in (("b.JPEG", pax), ("n.JPEG", pax + long)):
+        path = write(tmp_path / "a.tar", headers + raw(b"0") + b"abc".ljust(512, b"\0") + END)
+        assert contents(list_source(path), "") == {name: b"abc"}
+
+
+def test_sparse_files_are_skipped(tmp_path: Path) -> None:
+    sparse = bytearray(raw(b"1000", b"S", b"s.JPEG"))
+    sparse[482] = 1  # the map goes on in two more blocks
+    sparse[148:156] = b" " * 8
+    sparse[148:156] = b"%06o\0 " % sum(sparse)
+    more = bytes(504) + b"\1" + bytes(7) + bytes(512)
+    path = write(tmp_path / "a.tar", bytes(sparse) + more + bytes(512) + tar({"a.JPEG": b"a"}))
+    source = list_source(path)
+    assert contents(source, "") == {"a.JPEG": b"a"}
+    assert source.skipped == [("s.JPEG", "a sparse file")]
+
+
+def test_folder_of_class_archives(tmp_path: Path) -> None:
+    """As while the training archive is unpacked: some classes are archives, some folders."""
+    folder = tmp_path / "train"
+    write(folder / "n1.tar", tar(CLASSES["n1"]))
+    for name, image in CLASSES["n2"].items():
+        write(folder / "n2" / name, image)
+    write(folder / "n1" / "half.JPEG", b"half unpacked")
+    write(folder / "ILSVRC2012_img_train.tar", b"x")
+    source = list_source(folder)
+    assert {name: contents(source, name) for name in source.groups} == CLASSES
+    assert sorted(source.skipped) == [
+        ("ILSVRC2012_img_train.tar", "an archive of the whole beside its parts"),
+        ("n1/", "n1.tar is read instead"),
+    ]
+    (folder / "n1.tar").write_bytes(b"<!DOCTYPE html>")
+    with pytest.raises(DataError, match=r"train/n1\.tar: an HTML page"):
+        list_source(folder)
+
+
+def test_folder_of_one_archive(tmp_path: Path) -> None:
+    """As a download; of class archives or of images."""
+    outer = tar({f"{name}.tar": tar(images) for name, images in CLASSES.items()})
+    source = list_source(write(tmp_path / "a" / "train.tar", outer).parent)
+    assert {name: contents(source, name) for name in source.groups} == CLASSES
+    source = list_source(write(tmp_path / "b" / "val.tar", tar(CLASSES["n2"])).parent)
+    assert contents(source, "") == CLASSES["n2"]
+
+
+def test_errors_of_the_system_name_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "train" / "n1" / "a.JPEG", b"a")
+    write(tmp_path / "b.tar", tar({"a.JPEG": b"a"}))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", fail)
+        with pytest.raises(MachineError, match=r"train: cannot be read: Input/output error"):
+            list_source(tmp_path / "train")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", fail)
+        with pytest.raises(MachineError, match=r"b\.tar: cannot be read: Input/output error"):
+            list_source(tmp_path / "b.tar")
+    source = list_source(tmp_path / "train")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=r"a\.JPEG: cannot be read: not a regular file"):
+        contents(source, "n1")
+
+
 def test_missing_source(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name in ("none", "pipe"):
-        with pytest.raises(DataError, match=f"{name}: no such archive or folder"):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for name, message in (
+        ("none", "no such file"),
+        ("pipe", "cannot be read: not a regular file"),
+        ("circle", "cannot be read: Too many levels of symbolic links"),
+    ):
+        with pytest.raises(DataError, match=f"{name}: {message}"):
             list_source(tmp_path / name)
 
 
@@ -189,7 +350,7 @@ def test_source_that_changes_while_it_is_read(tmp_path: Path) -> None:
     path = write(tmp_path / "b" / "n1" / "a.JPEG", b"a")
     source = list_source(tmp_path / "b")
     path.unlink()
-    with pytest.raises(DataError, match=r"a\.JPEG: cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"a\.JPEG: no such file"):
         contents(source, "n1")
 
 

@@ -255,3 +255,41 @@ def test_workers_end_with_their_parent(end: str, status: int) -> None:
 def test_split_without_images() -> None:
     with Loader(Numbered(0), 8) as loader:
         assert not list(loader.epoch())
+
+
+def test_workers_start_without_standard_streams() -> None:
+    """The pipes' descriptors are then 0 to 2."""
+    script = SCRIPT.format(end="os.write(9, b'went on'); break")
+    reading, writing = os.pipe()
+    closed = f"import os\nos.dup2({writing}, 9)\nfor n in (0, 1, 2): os.close(n)\n{script}"
+    with os.fdopen(reading, "rb") as told:
+        ended = subprocess.run(
+            [sys.executable, "-c", closed],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            pass_fds=[writing],
+            timeout=60,
+        )
+        os.close(writing)
+        assert (ended.returncode, told.read()) == (0, b"went on")
+
+
+def test_worker_ends_with_its_parent_although_it_hangs(tmp_path: Path) -> None:
+    """As within the opening of a file that a server does not give."""
+    os.mkfifo(tmp_path / "pipe")
+    script = f"""
+import os, signal, sys
+from pyalexnet.data.loading import processes
+taking, giving = os.pipe()
+telling, told = os.pipe()
+from helpers.splits import hang
+processes.start(hang, (taking, told), [{str(tmp_path / "pipe")!r}])
+os.read(telling, 1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        stdout=subprocess.PIPE,  # which a worker that stays keeps open
+        timeout=60,
+    )
+    assert ended.returncode == -signal.SIGKILL

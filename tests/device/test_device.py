@@ -14,6 +14,7 @@ import pytest
 import pyalexnet
 from helpers import tiny
 from pyalexnet import device as devices
+from pyalexnet.device import host
 from pyalexnet.errors import DeviceError
 from pyalexnet.model import Model
 from pyalexnet.nn.layers import LRN, Conv, Dropout, Linear, MaxPool
@@ -51,6 +52,29 @@ def test_names_that_pytorch_has():
 def test_words():
     threads = HOST.lib.threads()
     assert HOST.words == f"CPU, {threads} thread{'s' if threads > 1 else ''} (host)"
+
+
+@pytest.mark.parametrize(("quota", "variable", "threads"), [(3, "", 3), (3, "8", 8), (9, "", 8)])
+def test_a_containers_quota_bounds_the_threads(monkeypatch, quota, variable, threads):
+    lib = SimpleNamespace(count=8, threads=lambda: lib.count)
+    lib.set_threads = lambda count: setattr(lib, "count", count)
+    monkeypatch.setenv("PYALEXNET_THREADS", variable)
+    monkeypatch.setattr(host, "count_cores", lambda: quota)
+    host._set_threads(lib)
+    assert lib.count == threads
+
+
+@pytest.mark.parametrize("value", ["auto", "0", "1025", "2.5", "9" * 30])
+def test_a_wrong_number_of_threads_in_the_environment_is_named(monkeypatch, value):
+    before = HOST.lib.threads()
+    monkeypatch.setenv("PYALEXNET_THREADS", value)
+    HOST.lib.set_threads(0)
+    try:
+        with pytest.raises(DeviceError, match=f"^PYALEXNET_THREADS is '{value}'; expected a numb"):
+            devices.HostDevice()
+    finally:
+        monkeypatch.delenv("PYALEXNET_THREADS")
+        HOST.lib.set_threads(before)
 
 
 def test_of_refuses_other_things():

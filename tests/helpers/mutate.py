@@ -1,108 +1,135 @@
-"""Damaged files: what a disk, a transfer or a stranger may make of a good one."""
+"""Changed copies of files, for parsers to refuse, and limits under which they are parsed.
+
+PYALEXNET_CAMPAIGN=N takes N copies of each file instead of a few.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import resource
+import signal
 import struct
 from collections.abc import Callable, Iterator
 
-# Bytes and sizes at which a parser may lose count.
-_BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFE, 0xFF, ord("-"), ord("9"), ord('"'), ord("["), ord("{"))
-_SIZES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
-_NUMBERS = (b"-1", b"-2147483648", b"1.5", b"1e999", b"1" + b"0" * 30, b"1" * 5000)
+from pyalexnet.errors import UserError
+
+_WANTED = os.environ.get("PYALEXNET_CAMPAIGN", "")
+COUNT = int(_WANTED) if _WANTED.isdecimal() else 150
+_SECONDS = 10  # that a parser may take, also on a busy machine
+_BYTES = 1 << 30  # of memory that it may take
+
+_NUMBERS = [0, 1, 7, 8, 127, 128, 255, 256, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
+_NUMBERS += [0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF, 2**64 - 512]
+_TEXTS = [
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"null",
+    b"[]",
+    b"{}",
+    b'""',
+    b"true",
+    b"9" * 30,
+    b"\xff",
+    b"[" * 99,
+]
 
 
-def mutations(data: bytes, seed: int, count: int) -> Iterator[bytes]:
-    """Yields `count` damaged copies of `data`; the same ones for the same seed.
+def mutations(data: bytes, seed: int, count: int = COUNT) -> Iterator[bytes]:
+    """Yields changed copies of a file: bits, numbers, texts, and parts cut, doubled or moved."""
+    draw = random.Random(seed)
+    changes = [_bits, _number, _text, _cut, _cut_out, _doubled, _moved, _zeroed]
+    for _ in range(count):
+        changed = bytearray(data)
+        for _ in range(draw.choice([1, 1, 1, 2, 4])):
+            draw.choice(changes)(changed, draw)
+        yield bytes(changed)
 
-    Each has one to four damages: bits or bytes changed, bytes cut out, inserted, repeated or
-    swapped, the end cut, or a number of 1 to 8 bytes, binary or decimal, changed as if it were a
-    length. Most fall near the start, where files have their headers.
+
+def _bits(data: bytearray, draw: random.Random) -> None:
+    for _ in range(draw.choice([1, 1, 2, 8])):
+        if data:
+            data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+
+
+def _number(data: bytearray, draw: random.Random) -> None:
+    value, size = draw.choice(_NUMBERS), draw.choice([1, 2, 4, 8])
+    content = struct.pack(draw.choice("<>") + "Q", value)
+    at = draw.randrange(len(data) + 1)
+    data[at : at + size] = content[:size] if draw.random() < 0.5 else content[8 - size :]
+
+
+def _text(data: bytearray, draw: random.Random) -> None:
+    at = draw.randrange(len(data) + 1)
+    data[at : at + draw.randrange(9)] = draw.choice(_TEXTS)
+
+
+def _part(data: bytearray, draw: random.Random) -> slice:
+    begin = draw.randrange(len(data) + 1)
+    return slice(begin, begin + draw.choice([1, 4, 8, 64, 512, 2048]))
+
+
+def _cut(data: bytearray, draw: random.Random) -> None:
+    del data[draw.randrange(len(data) + 1) :]
+
+
+def _cut_out(data: bytearray, draw: random.Random) -> None:
+    del data[_part(data, draw)]
+
+
+def _doubled(data: bytearray, draw: random.Random) -> None:
+    part = _part(data, draw)
+    data[part.start : part.start] = data[part] * draw.choice([1, 1, 5])
+
+
+def _moved(data: bytearray, draw: random.Random) -> None:
+    content = data[_part(data, draw)]
+    at = draw.randrange(len(data) + 1)
+    data[at : at + len(content)] = content
+
+
+def _zeroed(data: bytearray, draw: random.Random) -> None:
+    part = _part(data, draw)
+    data[part] = bytes(len(data[part]))
+
+
+def survives(parse: Callable[[bytes], object], files: Iterator[bytes]) -> tuple[int, int]:
+    """Parses files under limits on time and memory; returns how many were taken and refused.
+
+    An error other than the package's own fails the test, and so does a parser that takes too long.
     """
-    for number in range(count):
-        chance = random.Random(seed * 1_000_003 + number)
-        damaged = bytearray(data)
-        for _ in range(chance.choice((1, 1, 2, 4))):
-            chance.choice(_DAMAGES)(damaged, chance)
-        yield bytes(damaged)
+    taken, refused = 0, 0
+    with limits():
+        for number, content in enumerate(files):
+            signal.alarm(_SECONDS)
+            try:
+                parse(content)
+                taken += 1
+            except UserError as error:
+                assert str(error).count("\n") == 0, f"copy {number}: {error}"
+                refused += 1
+            except BaseException as error:
+                raise AssertionError(f"copy {number}: {content[:200]!r}…") from error
+    return taken, refused
 
 
-def _place(data: bytearray, chance: random.Random) -> int:
-    end = len(data) if chance.random() < 0.5 else min(len(data), 64)
-    return chance.randrange(end) if end else 0
+@contextlib.contextmanager
+def limits() -> Iterator[None]:
+    """Limits the memory that this process may take within the block, and prepares the alarm."""
 
+    def end(*_: object) -> None:
+        raise TimeoutError(f"takes more than {_SECONDS} s")
 
-def _span(data: bytearray, chance: random.Random) -> slice:
-    begin = _place(data, chance)
-    longest = chance.choice((1, 4, 16, max(1, len(data) // 4)))
-    return slice(begin, begin + chance.randint(1, longest))
-
-
-def _flip(data: bytearray, chance: random.Random) -> None:
-    if data:
-        data[_place(data, chance)] ^= 1 << chance.randrange(8)
-
-
-def _set(data: bytearray, chance: random.Random) -> None:
-    if data:
-        byte = chance.choice(_BYTES) if chance.random() < 0.5 else chance.randrange(256)
-        data[_place(data, chance)] = byte
-
-
-def _cut(data: bytearray, chance: random.Random) -> None:
-    del data[_span(data, chance)]
-
-
-def _end(data: bytearray, chance: random.Random) -> None:
-    del data[_place(data, chance) :]
-
-
-def _insert(data: bytearray, chance: random.Random) -> None:
-    place = _place(data, chance)
-    data[place:place] = chance.randbytes(chance.choice((1, 4, 100)))
-
-
-def _repeat(data: bytearray, chance: random.Random) -> None:
-    span = _span(data, chance)
-    data[span.stop : span.stop] = data[span] * chance.choice((1, 1, 2, 50))
-
-
-def _swap(data: bytearray, chance: random.Random) -> None:
-    one, other = _span(data, chance), _span(data, chance)
-    data[one], data[other] = data[other], data[one]
-
-
-def _resize(data: bytearray, chance: random.Random) -> None:
-    form = chance.choice(("B", "<H", ">H", "<I", ">I", "<Q", ">Q"))
-    length = struct.calcsize(form)
-    if len(data) < length:
-        return
-    begin = min(_place(data, chance), len(data) - length)
-    (value,) = struct.unpack_from(form, data, begin)
-    changed = chance.choice((chance.choice(_SIZES), value + 1, value - 1, value * 2, -value))
-    struct.pack_into(form, data, begin, changed % 256**length)
-
-
-def _renumber(data: bytearray, chance: random.Random) -> None:
-    digits = [place for place, byte in enumerate(data) if 0x30 <= byte <= 0x39]
-    if not digits:
-        return
-    begin = end = chance.choice(digits)
-    while end < len(data) and 0x30 <= data[end] <= 0x39:
-        end += 1
-    data[begin:end] = chance.choice((*(b"%d" % size for size in _SIZES), *_NUMBERS))
-
-
-_DAMAGES: tuple[Callable[[bytearray, random.Random], None], ...] = (
-    _flip,
-    _set,
-    _set,
-    _cut,
-    _end,
-    _insert,
-    _repeat,
-    _swap,
-    _resize,
-    _resize,
-    _renumber,
-)
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as statm:
+        used = int(statm.read().split()[0]) * resource.getpagesize()
+    handler = signal.signal(signal.SIGALRM, end)
+    resource.setrlimit(resource.RLIMIT_AS, (used + _BYTES, before[1]))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, handler)
+        resource.setrlimit(resource.RLIMIT_AS, before)

@@ -104,3 +104,9 @@ class Unknown(Numbered):
 
     def __setstate__(self, state: object) -> None:
         sys.exit(3)
+
+
+def hang() -> None:
+    """A worker that tells its parent and then waits for a pipe's other end."""
+    os.write(int(sys.argv[2]), b"x")
+    open(sys.argv[3], "rb").close()

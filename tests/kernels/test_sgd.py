@@ -102,7 +102,7 @@ def looked_at(*values: object) -> object:
     ],
 )
 def test_refuses(args, message):
-    good = {"weights": FLAT, "gradients": FLAT, "momenta": FLAT.copy(), "momentum": 0.9}
+    good = {"weights": FLAT, "gradients": FLAT.copy(), "momenta": FLAT.copy(), "momentum": 0.9}
     good |= {"starts": np.array([0, 64, 256]), "rates": PAIR, "decays": PAIR}
     ops.sgd(**good)
     with pytest.raises(ValueError, match=message):

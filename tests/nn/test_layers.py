@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import itertools
 import math
 import re
 
@@ -28,6 +31,9 @@ from pyalexnet.nn.layers import (
     Tanh,
     TensorSpec,
 )
+
+#: Powers of two around which sizes are tried.
+BITS = (3, 13, 15, 16, 27, 28, 29, 30, 31, 32, 62, 63, 64)
 
 
 @pytest.mark.host_only("computes nothing")
@@ -142,6 +148,14 @@ def test_costs():
         ("LRN", {"k": 0}, "k is 0; expected a number above 0"),
         ("LRN", {"alpha": -1e-4}, "alpha is -0.0001"),
         ("LRN", {"beta": math.inf}, "beta is inf"),
+        ("LRN", {"beta": -0.5}, "beta is -0.5; expected a number from 0 (float32)"),
+        ("LRN", {"k": 1e-39}, "beta is 0.75; expected k^(-beta - 1) and 2 alpha beta to be"),
+        ("LRN", {"k": 0.1, "beta": 400.0}, "beta is 400.0; expected k^(-beta - 1) and"),
+        ("LRN", {"alpha": 3e38, "beta": 1.0}, "beta is 1.0; expected k^(-beta - 1) and"),
+        ("LRN", {"groups": 65536}, "groups is 65536; expected a whole number from 1 to 65535"),
+        ("Conv", {"filters": 65536, "size": 1, "groups": 65536}, "groups is 65536; expected a"),
+        ("Conv", {"filters": 2**31, "size": 1}, "filters is 2147483648; expected a whole number"),
+        ("Conv", {"filters": 1, "size": 2**64}, "size is 18446744073709551616; expected a whole"),
         ("MaxPool", {"size": 257}, "MaxPool: size is 257; expected at most 256"),
         ("MaxPool", {"size": 3, "pad": 3}, "pad is 3; expected less than the size, 3"),
         ("Dropout", {"p": 1}, "Dropout: p is 1; expected a number from 0, less than 1"),
@@ -155,10 +169,76 @@ def test_arguments_out_of_range(kind, arguments, message):
         KINDS[kind](**arguments)
 
 
+#: Every number of every layer.
+NUMBERS = [
+    ("Conv", {"filters": 8, "size": 3}, "bias"),
+    ("Conv", {"filters": 8, "size": 3}, "std"),
+    ("Linear", {"features": 2}, "bias"),
+    ("Linear", {"features": 2}, "std"),
+    ("LRN", {}, "k"),
+    ("LRN", {}, "alpha"),
+    ("LRN", {}, "beta"),
+    ("Dropout", {}, "p"),
+]
+
+
+@pytest.mark.host_only("computes nothing")
+def test_every_number_is_here():
+    numbers = {
+        (name, field.name)
+        for name, kind in KINDS.items()
+        for field in dataclasses.fields(kind)
+        if "float" in str(field.type)
+    }
+    assert numbers == {(kind, name) for kind, _, name in NUMBERS}
+
+
+@pytest.mark.host_only("computes nothing")
+@pytest.mark.parametrize(("kind", "arguments", "name"), NUMBERS)
+@pytest.mark.parametrize("value", [1e-50, -1e-50, 1e39, 1e300, 10**400, math.nan, -math.inf, "1"])
+def test_numbers_are_those_of_float32(kind, arguments, name, value):
+    with pytest.raises(NetError, match=f"^{kind}: {name} is .*; expected .*float32"):
+        KINDS[kind](**arguments, **{name: value})
+
+
+@pytest.mark.host_only("computes nothing")
+@pytest.mark.parametrize("size", [0, -1, *(2**bits + more for bits in BITS for more in (-1, 0, 1))])
+def test_sizes_of_any_magnitude_are_taken_or_refused(size):
+    """What a layer takes, so do the kernels: they are asked for the workspace."""
+    fields = ("filters", "size", "stride", "pad", "groups")
+    for one, other in itertools.combinations(fields, 2):
+        for shape in [(4, 8, 8), (1, 8, 8), (4, 1, 2**27), (2**20, 1, 1)]:
+            for more in ({}, {"ceil_mode": True}):
+                values = {"filters": 4, "size": 1, one: size, other: size} | more
+                with contextlib.suppress(NetError):
+                    layer = Conv(**values)
+                    layer.output_shape(shape)
+                    layer.workspace(DEVICE, shape, images=DEVICE.images_multiple)
+    for kind in (MaxPool, LRN, Linear):
+        for name in ("size", "stride", "pad", "groups", "features"):
+            if name in {field.name for field in dataclasses.fields(kind)}:
+                with contextlib.suppress(NetError):
+                    kind(**{name: size}).output_shape((4, 8, 8))
+
+
 @pytest.mark.host_only("computes nothing")
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
+        (
+            Conv(1, 65536, stride=65536, pad=65536),
+            (1, 8, 8),
+            "Conv: window x channels is 65536 x 65536 x 1; expected at most 2147479551",
+        ),
+        (Conv(2**28, 3), (1, 8, 8), "Conv: window x filters is 3 x 3 x 268435472; expected"),
+        (Conv(1, 1), (1, 2**14, 2**14), "Conv: input is 16384 x 16384 x 16; expected at most"),
+        (Conv(1, 1, pad=2**13), (1, 8, 8), "Conv: output is 16392 x 16392 x 16; expected at most"),
+        (Conv(1, 1, pad=2**28, stride=2**28), (1, 1, 1), "Conv: it has 805306368 rows or columns"),
+        (Conv(1, 1, stride=9, ceil_mode=True), (1, 5, 5), "Conv: its last window lies outside"),
+        (MaxPool(1, 1), (1, 2**16, 2**15), "MaxPool: input with border is 65536 x 32768; expected"),
+        (LRN(size=1025), (600, 8, 8), "LRN: size is 1025; expected at most 1023 of 600 channels"),
+        (Linear(3), (2**16, 2**15, 1), "Linear: input is 65536 x 32768 x 1; expected at most"),
+        (Linear(2**31 - 4100), (3,), "Linear: features and a vector is 2147479564; expected at"),
         (
             Conv(8, 5),
             (3, 4, 9),

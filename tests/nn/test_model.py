@@ -10,9 +10,10 @@ import pytest
 
 from helpers import target, tiny
 from helpers.target import DEVICE, assign, download
-from pyalexnet.errors import CheckpointError, DataError
+from pyalexnet.errors import CheckpointError, DataError, NetError
 from pyalexnet.model import Model, Totals
 from pyalexnet.nn import zoo
+from pyalexnet.nn.device_net import DeviceNet
 from pyalexnet.nn.layers import KINDS, LRN, Conv, Dropout, Linear, MaxPool, ReLU, Tanh
 from pyalexnet.nn.net import Net
 from pyalexnet.nn.normalization import Normalization
@@ -417,3 +418,11 @@ def test_layers_below_the_first_weights_get_no_gradient():
         loss = model.pop_metrics().loss
         first = first or loss
     assert loss < first / 2
+
+
+def test_a_batch_that_the_kernels_cannot_count_names_the_layer():
+    part = object.__new__(DeviceNet)
+    part.net, part.device, part.images = tiny.NET, DEVICE, 2**26
+    message = "net tiny, layer conv1: a batch of 67108864 images is too large: conv: P Q N is 8 x 8"
+    with pytest.raises(NetError, match=message):
+        part._workspace(0, tiny.NET.input_shapes(0))

@@ -116,6 +116,14 @@ def test_features_can_be_added_and_concatenated():
     assert net.shapes()[-2] == (8,)
 
 
+def test_an_output_has_no_more_channels_than_kernels_count():
+    layers = [Conv(2**28 - 16, 1, inputs=("input",), name=f"c{i}") for i in range(8)]
+    names = tuple(layer.name for layer in layers)
+    message = "net a, layer all: Concat: an extent of its output is 2147483520; expected at most"
+    with pytest.raises(NetError, match=message):
+        net_of(*layers, Concat(inputs=names, name="all"))
+
+
 # JSON
 
 
@@ -178,6 +186,18 @@ LAST = '[{"layer": "Linear", "features": 2, "activation": ""}'
         ('{"input": [3, 8], "layers": []}', "input is (3, 8)"),
         ('{"input": [3, 8, 0], "layers": []}', "input is (3, 8, 0)"),
         ('{"input": [3, 8, "8"], "layers": []}', "input is (3, 8, '8')"),
+        ('{"input": [3, 65536, 8], "layers": []}', "input is (3, 65536, 8); expected at most 65"),
+        (
+            '{"input": [4, 8, 268435456], "layers": []}',
+            "expected at most 65535 rows, of at most 1073741823 numbers",
+        ),
+        (HEAD + LAST + "], " + '"normalization": {"scale": 1e-50}}', "net a: scale is 1e-50"),
+        (HEAD + LAST + "], " + '"normalization": {"mean": 1e39}}', "net a: mean is 1e+39; expect"),
+        (
+            HEAD + '[{"layer": "Conv", "filters": 1, "size": 65536, "pad": 65536, '
+            '"stride": 65536}, ' + LAST[1:] + "]}",
+            "net a, layer conv1: Conv: window x channels is 65536 x 65536 x 3; expected at most",
+        ),
     ],
 )
 def test_json_errors(text, message):

@@ -9,7 +9,7 @@ import pytest
 
 from helpers import target, tiny
 from helpers.target import assign, download
-from pyalexnet.errors import CheckpointError
+from pyalexnet.errors import CheckpointError, UserError
 from pyalexnet.model import Model
 from pyalexnet.nn.optim import SGD
 
@@ -141,3 +141,11 @@ def test_one_batch_is_memorised(rng: np.random.Generator) -> None:
     totals = model.pop_metrics()
     assert totals.top1_error == 0
     assert totals.loss < 0.02
+
+
+@pytest.mark.parametrize("name", ["lr", "bias_lr", "momentum", "weight_decay"])
+@pytest.mark.parametrize("value", [1e-50, 1e39, 10**400, float("nan"), float("-inf")])
+def test_numbers_are_those_of_float32(name, value):
+    model = Model(tiny.NET, target.NAME, 2)
+    with pytest.raises(UserError, match=f"^{name} is .*; expected a number that float32 holds$"):
+        SGD(model, **{name: value})

@@ -596,6 +596,8 @@ def test_resume_refuses_another_run(
         ({"epochs": 0}, UserError, "epochs is 0"),
         ({"lr": -1.0}, UserError, "lr is -1.0; expected at least 0"),
         ({"lr": math.nan}, UserError, "lr is nan"),
+        ({"lr": 1e-50}, UserError, "lr is 1e-50; expected a number that float32 holds"),
+        ({"bias_lr": 1e39}, UserError, r"bias-lr is 1e\+39; expected a number that float32"),
         ({"bias_lr": math.inf}, UserError, "bias-lr is inf"),
         ({"momentum": 1.0}, UserError, "momentum is 1.0; expected less than 1"),
         ({"dropout": 1.5}, UserError, "dropout is 1.5; expected less than 1"),

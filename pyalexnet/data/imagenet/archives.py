@@ -1,34 +1,36 @@
 """Lists the images in tar archives as published, nested ones included, and in folders.
 
+A folder may hold class folders, class archives or both, as while the archive of all is unpacked.
+
 An uncompressed tar, nested or not, is a sequence of headers and files. One pass over the headers
 yields the offset of every image, at which any process can read it.
 """
 
 from __future__ import annotations
 
-import io
+import errno
 import os
 import stat
-import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from pyalexnet.data.imagenet.listing import Group, Names, Skipped, Source, opened
+from pyalexnet.data.imagenet.listing import LARGEST, Group, Names, Skipped, Source, opened
+from pyalexnet.data.imagenet.tar import Member, members
 from pyalexnet.errors import DataError
+from pyalexnet.files import reading
 from pyalexnet.text import printable
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 
-_BLOCK = 512  # block size of a tar
 _LONGEST = 255  # bytes of a file name, the limit of most file systems
-_LARGEST = 256 << 20  # bytes of an image file; ImageNet's largest has about 15 MB
+_WHOLE = "ILSVRC"  # how the published archives of all classes are called
 
 
 class Nested(NamedTuple):
-    """A class folder, or a class archive at byte `start` of the archive `place`."""
+    """A class folder, or a class archive at byte `start` of the file `place`."""
 
     place: Path
     group: str
@@ -47,7 +49,8 @@ def list_source(
     Parameters
     ----------
     path : Path
-        An archive of class archives, an archive of images, or a folder of images or class folders.
+        An archive of class archives, an archive of images, or a folder of images, class folders
+        and class archives.
     mapped : callable
         As `map`; a process pool's version lists class archives or folders in parallel.
 
@@ -56,20 +59,24 @@ def list_source(
     DataError
         The path does not exist, or the archive is damaged.
     """
+    with reading(path):
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    if is_folder and (alone := _only_archive(path)):
+        path, is_folder = alone, False
     source = Source(path)
     inner: dict[str, Nested] = {}
     found: dict[str, Entries] = {}
-    if path.is_dir():
+    if is_folder:
         _list_folder(source, inner, found)
-    elif path.is_file():
-        _list_tar(source, inner, found)
     else:
-        raise DataError(f"{path}: no such archive or folder")
+        _list_tar(source, inner, found)
     for name, images in found.items():
         source.groups[name] = _group(name, images, [])
     for name, group in zip(inner, mapped(list_nested, list(inner.values())), strict=True):
         if name in source.groups:
-            raise DataError(f"{path}: class {name} is an archive and a folder; expected one")
+            raise DataError(
+                f"{path}: class {printable(name)} is an archive and a folder; expected one"
+            )
         source.groups[name] = group
     return source
 
@@ -83,51 +90,102 @@ def list_nested(nested: Nested) -> Group:
         skipped.append(Skipped(printable(f"{nested.group}/{name}"), reason))
 
     if nested.start < 0:
-        for entry in _scan(nested.place):
-            _add_entry(entry, images, skip)
+        _walk(nested.place, images, skip)
     else:
         with opened(nested.place) as file:
-            window = _Window(file, nested.start, nested.size)
-            name = f"{nested.place}: {nested.group}.tar"
-            for member in _members(window, name, nested=True):
-                reason = _refusal(member) or _no_image(member.name)
-                if reason:
+            name = str(nested.place)
+            if nested.start:
+                name += f": {nested.group}.tar"
+            for member in members(
+                _Window(file, nested.place, nested.start, nested.size).read,
+                nested.size,
+                name,
+                nested=True,
+            ):
+                if reason := _refusal(member) or _no_image(member.name):
                     skip(member.name, reason)
                 else:
-                    offset = nested.start + member.offset_data
+                    offset = nested.start + member.offset
                     images.append((_base(member.name), offset, member.size))
     return _group(nested.group, images, skipped)
 
 
+def _only_archive(folder: Path) -> Path | None:
+    """Returns the archive of a folder that has nothing else, such as a download."""
+    entries = [entry for entry in _scan(folder) if not entry.name.startswith(".")]
+    if len(entries) == 1 and entries[0].name.endswith(".tar") and not _is_folder(entries[0]):
+        return Path(entries[0].path)
+    return None
+
+
 def _list_folder(source: Source, inner: dict[str, Nested], found: dict[str, Entries]) -> None:
     images: Entries = []
-    for entry in _scan(source.place):
-        if entry.is_dir():
-            if reason := _bad_name(entry.name):
-                source.skipped.append(Skipped(printable(entry.name), reason))
-            elif not entry.name.startswith("."):
-                inner[entry.name] = Nested(Path(entry.path), entry.name)
+
+    def skip(name: str, reason: str) -> None:
+        source.skipped.append(Skipped(printable(name), reason))
+
+    # Archives last: one is whole when the folder of its name may be half unpacked.
+    for entry in sorted(_scan(source.place), key=lambda entry: entry.name.endswith(".tar")):
+        folder = _is_folder(entry)
+        if not (folder or entry.name.endswith(".tar")):
+            _add_entry(entry, entry.name, images, skip)
+        elif reason := _bad_name(entry.name):
+            skip(entry.name, reason)
+        elif entry.name.startswith("."):
+            if not folder:
+                skip(entry.name, "hidden")
+        elif folder:
+            inner[entry.name] = Nested(Path(entry.path), entry.name)
+        elif entry.name.startswith(_WHOLE):
+            skip(entry.name, "an archive of the whole beside its parts")
         else:
-            _add_entry(
-                entry,
-                images,
-                lambda *what: source.skipped.append(Skipped(printable(what[0]), what[1])),
-            )
+            name = entry.name.removesuffix(".tar")
+            if name in inner:
+                skip(f"{name}/", f"{entry.name} is read instead")
+            with reading(Path(entry.path)):
+                inner[name] = Nested(Path(entry.path), name, 0, entry.stat().st_size)
     if images:
         found[""] = images
 
 
-def _scan(folder: Path) -> list[os.DirEntry[str]]:
+def _walk(folder: Path, images: Entries, skip: Callable[[str, str], None]) -> None:
+    """Lists the images in a class's folder and the folders in it."""
+    pending, seen = [""], set()
+    while pending:
+        prefix = pending.pop()
+        with reading(folder / prefix):
+            status = (folder / prefix).stat()
+        if (status.st_dev, status.st_ino) in seen:  # links may lead back
+            skip(prefix, "a link to a folder that is read already")
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in _scan(folder / prefix):
+            name = prefix + entry.name
+            if not _is_folder(entry):
+                _add_entry(entry, name, images, skip)
+            elif reason := "hidden" * entry.name.startswith(".") or _bad_name(entry.name):
+                skip(name, reason)
+            else:
+                pending.append(f"{name}/")
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        return list(os.scandir(folder))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
+        return entry.is_dir()
+    except OSError:  # such as links in a circle
+        return False
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    with reading(folder), os.scandir(folder) as found:
+        return list(found)
 
 
 def _list_tar(source: Source, inner: dict[str, Nested], found: dict[str, Entries]) -> None:
     with opened(source.place) as file:
-        window = _Window(file, 0, os.fstat(file).st_size)
-        for member in _members(window, str(source.place), nested=False):
+        size = os.fstat(file).st_size
+        read = _Window(file, source.place, 0, size).read
+        for member in members(read, size, str(source.place)):
             folder, _, name = f"/{member.name}".rpartition("/")
             is_tar = name.endswith(".tar")
             reason = _refusal(member) or _no_image(name.removesuffix(".tar") + ".jpg" * is_tar)
@@ -136,28 +194,33 @@ def _list_tar(source: Source, inner: dict[str, Nested], found: dict[str, Entries
             if reason:
                 source.skipped.append(Skipped(printable(member.name), reason))
             elif is_tar:
-                inner[name[:-4]] = Nested(source.place, name[:-4], member.offset_data, member.size)
+                inner[name[:-4]] = Nested(source.place, name[:-4], member.offset, member.size)
             else:
                 group = folder.rpartition("/")[2]
                 images = found.setdefault("" if group == "." else group, [])
-                images.append((_base(name), member.offset_data, member.size))
+                images.append((_base(name), member.offset, member.size))
 
 
-def _add_entry(entry: os.DirEntry[str], images: Entries, skip: Callable[[str, str], None]) -> None:
+def _add_entry(
+    entry: os.DirEntry[str], name: str, images: Entries, skip: Callable[[str, str], None]
+) -> None:
     try:
         status = entry.stat()
-    except OSError as error:  # such as a dangling link
-        skip(entry.name, f"cannot be read: {error.strerror}")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):  # links that lead nowhere
+            with reading(Path(entry.path)):
+                raise
+        skip(name, f"cannot be read: {error.strerror}")
         return
     reason = _no_image(entry.name) or _bad_name(entry.name)
     if not stat.S_ISREG(status.st_mode):
         reason = "not a file"
-    elif status.st_size > _LARGEST:
-        reason = f"size is {status.st_size:,} bytes; expected at most {_LARGEST:,}"
+    elif status.st_size > LARGEST:
+        reason = f"size is {status.st_size:,} bytes; expected at most {LARGEST:,}"
     if reason:
-        skip(entry.name, reason)
+        skip(name, reason)
     else:
-        images.append((os.fsencode(entry.name), -1, status.st_size))
+        images.append((os.fsencode(name), -1, status.st_size))
 
 
 def _group(group: str, images: Entries, skipped: list[Skipped]) -> Group:
@@ -198,79 +261,26 @@ def _bad_name(name: str) -> str:
     return ""
 
 
-def _refusal(member: tarfile.TarInfo) -> str:
+def _refusal(member: Member) -> str:
     if member.name.startswith("/") or ".." in member.name.split("/"):
         return "name leads out of its folder"
-    if not member.isreg():
-        kinds = {
-            tarfile.SYMTYPE: "a symbolic link",
-            tarfile.LNKTYPE: "a hard link",
-            tarfile.CHRTYPE: "a device",
-            tarfile.BLKTYPE: "a device",
-            tarfile.FIFOTYPE: "a pipe",
-        }
-        return f"{kinds.get(member.type, 'of unknown type')}, not a file"
-    if member.issparse():
-        return "a sparse file"
-    if member.size > _LARGEST and not member.name.endswith(".tar"):
-        return f"size is {member.size:,} bytes; expected at most {_LARGEST:,}"
+    if member.refusal:
+        return member.refusal
+    if member.size > LARGEST and not member.name.endswith(".tar"):
+        return f"size is {member.size:,} bytes; expected at most {LARGEST:,}"
     return _bad_name(member.name)
 
 
-class _Window(io.RawIOBase):
-    """A byte range of an open file, as a file object."""
+class _Window(NamedTuple):
+    """A byte range of an open file."""
 
-    def __init__(self, file: int, start: int, size: int) -> None:
-        self._file, self._start, self.size = file, start, size
-        self._at = 0
+    file: int
+    place: Path
+    start: int
+    size: int
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        self._at = (0, self._at, self.size)[whence] + offset
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(0, self.size - self._at)
-        wanted = left if size < 0 else min(size, left)
-        content = os.pread(self._file, wanted, self._start + self._at)
-        self._at += len(content)
-        return content
-
-
-def _members(window: _Window, name: str, *, nested: bool) -> Iterator[tarfile.TarInfo]:
-    """Yields all members except folders; raises DataError unless the archive is complete."""
-    start = window.read(6)
-    window.seek(0)
-    if start[:2] == b"\x1f\x8b" or start[:3] == b"BZh" or start == b"\xfd7zXZ\0":
-        raise DataError(f"{name}: compressed; expected an uncompressed archive, as published")
-    try:
-        with tarfile.open(fileobj=window, mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined]  # or tarfile keeps all members
-                if member.offset_data + member.size > window.size:
-                    raise DataError(
-                        f"{name}: truncated: ends at byte {window.size:,}, within "
-                        f"{printable(member.name)}"
-                    )
-                if not member.isdir():
-                    yield member
-            at = archive.offset
-    except (tarfile.TarError, OSError, ValueError) as error:
-        raise DataError(f"{name}: damaged, or not a tar archive: {error}") from error
-    # tarfile takes any invalid header for the end; the real end is marked by zeros.
-    window.seek(at)
-    end = window.read(_BLOCK)
-    if end.strip(b"\0"):
-        raise DataError(f"{name}: damaged: no member header at byte {at:,}")
-    if len(end) < _BLOCK and not (nested and at == window.size):
-        raise DataError(
-            f"{name}: truncated: no end-of-archive marker (file ends at byte {window.size:,})"
-        )
+    def read(self, offset: int, count: int) -> bytes:
+        """Returns at most `count` bytes from an offset in the range."""
+        with reading(self.place):
+            wanted = max(0, min(count, self.size - offset))
+            return os.pread(self.file, wanted, self.start + offset)

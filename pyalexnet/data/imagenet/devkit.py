@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import tarfile
+import gzip
+import stat
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyalexnet.data.imagenet.matlab import MatlabError, read_structs
+from pyalexnet.data.imagenet.tar import is_html, members
 from pyalexnet.errors import DataError
+from pyalexnet.files import read_bytes, reading
+from pyalexnet.text import printable
 
 META = "data/meta.mat"
 TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
 
-_LARGEST = 64 << 20  # bytes of one of these files; the real ones have about 100 kB
+# In bytes, many times those of the real ones.
+_ARCHIVE = 64 << 20  # also unpacked
+_LARGEST = {META: 16 << 20, TRUTH: 4 << 20}
+_ID = 1 << 31  # above all numbers
 
 
 class Synset(NamedTuple):
@@ -56,14 +64,16 @@ class Devkit(NamedTuple):
 
 
 def read_devkit(path: Path) -> Devkit:
-    """Reads the kit's .tar.gz, or the folder it unpacks to. Needs SciPy.
+    """Reads the kit's .tar.gz, or the folder it unpacks to.
 
     Raises
     ------
     DataError
-        The kit is missing, damaged or something else, or SciPy is not installed.
+        The kit is missing, damaged or something else.
     """
-    files = _from_folder(path) if path.is_dir() else _from_tar(path)
+    with reading(path):
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    files = _from_folder(path) if is_folder else _from_tar(path)
     missing = [name for name in (META, TRUTH) if name not in files]
     if missing:
         raise DataError(f"{path}: no {' and no '.join(missing)}; expected the devkit's files")
@@ -79,58 +89,68 @@ def read_devkit(path: Path) -> Devkit:
 
 def _from_folder(path: Path) -> dict[str, bytes]:
     found = {}
-    for root in (path, *sorted(path.glob("*devkit*"))):
-        for name in (META, TRUTH):
-            file = root / name
-            if name not in found and file.is_file():
-                found[name] = _checked(file.stat().st_size, file, file.read_bytes)
+    with reading(path):
+        for root in (path, *sorted(path.glob("*devkit*"))):
+            for name, limit in _LARGEST.items():
+                if name not in found and (root / name).exists():
+                    found[name] = read_bytes(root / name, limit)
     return found
 
 
 def _from_tar(path: Path) -> dict[str, bytes]:
+    content = _unpacked(read_bytes(path, _ARCHIVE), path)
     found = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                for name in (META, TRUTH):
-                    if member.isfile() and f"/{member.name}".endswith(f"/{name}"):
-                        file = archive.extractfile(member)
-                        assert file is not None  # isfile() holds
-                        found[name] = _checked(member.size, f"{path}: {member.name}", file.read)
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read as the devkit's .tar.gz: {error}") from error
+    for member in members(lambda at, count: content[at : at + count], len(content), str(path)):
+        for name, limit in _LARGEST.items():
+            if not member.refusal and f"/{member.name}".endswith(f"/{name}"):
+                if member.size > limit:
+                    raise DataError(
+                        f"{path}: {printable(member.name)}: has more than {limit:,} bytes; "
+                        "expected at most so many"
+                    )
+                found[name] = content[member.offset : member.offset + member.size]
     return found
 
 
-def _checked(size: int, name: object, read: Any) -> bytes:
-    if size > _LARGEST:
-        raise DataError(f"{name}: size is {size:,} bytes; expected at most {_LARGEST:,}")
-    content: bytes = read()
-    return content
+def _unpacked(content: bytes, path: Path) -> bytes:
+    if content[:2] != b"\x1f\x8b":  # unpacked already, as some browsers do
+        if content and not is_html(content):
+            return content
+        what = "an HTML page, such as a server's answer" if content else "empty"
+        raise DataError(f"{path}: {what}; expected the devkit's .tar.gz")
+    try:
+        with gzip.open(BytesIO(content)) as file:
+            unpacked = file.read(_ARCHIVE + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read as the devkit's .tar.gz: {error}") from error
+    if len(unpacked) > _ARCHIVE:
+        raise DataError(
+            f"{path}: unpacks to more than {_ARCHIVE:,} bytes; expected the devkit's .tar.gz"
+        )
+    return unpacked
 
 
 def _leaves(content: bytes, name: str) -> list[Synset]:
+    fields = ("WNID", "words", "ILSVRC2012_ID", "num_train_images", "num_children")
     try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise DataError(
-            f"{name}: cannot be read without SciPy: pip install 'pyalexnet[imagenet]'"
-        ) from None
-    try:
-        file: Any = BytesIO(content)  # allowed by SciPy, but not by its stubs
-        table = loadmat(file, squeeze_me=True)["synsets"].reshape(-1)
-        synsets = [
-            Synset(
-                str(row["WNID"]),
-                str(row["words"]),
-                int(row["ILSVRC2012_ID"]),
-                int(row["num_train_images"]),
+        table = read_structs(content, "synsets", fields, _LARGEST[META])
+    except MatlabError as error:
+        raise DataError(f"{name}: cannot be read: {error}") from None
+    synsets = []
+    for row in table:
+        wnid, words, id, images, children = (row[field] for field in fields)
+        if not (
+            isinstance(wnid, str)
+            and isinstance(words, str)
+            and all(isinstance(n, int) and 0 <= n < _ID for n in (id, images, children))
+        ):
+            raise DataError(
+                f"{name}: damaged: a synset is not of text and numbers; expected "
+                f"{', '.join(fields)}"
             )
-            for row in table
-            if int(row["num_children"]) == 0
-        ]
-    except Exception as error:  # SciPy raises many types for damaged files
-        raise DataError(f"{name}: cannot be read: {type(error).__name__}: {error}") from error
+        assert isinstance(id, int) and isinstance(images, int)  # above, for mypy
+        if children == 0:
+            synsets.append(Synset(wnid, words, id, images))
     for what in ("wnid", "id"):
         if len({getattr(synset, what) for synset in synsets}) < len(synsets):
             raise DataError(f"{name}: two leaves have the same {what}; expected distinct ones")
@@ -143,4 +163,6 @@ def _truth(content: bytes, name: str) -> NDArray[np.int64]:
     try:
         return np.array([int(word) for word in content.split()], np.int64)
     except (ValueError, OverflowError) as error:
-        raise DataError(f"{name}: {error}; expected one ILSVRC2012_ID per line") from None
+        raise DataError(
+            f"{name}: {printable(str(error))}; expected one ILSVRC2012_ID per line"
+        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyalexnet.errors import DataError
+from pyalexnet.files import open_regular, read_bytes, reading
+
+LARGEST = 256 << 20  # bytes of an image file; ImageNet's largest has about 15 MB
 
 
 class Skipped(NamedTuple):
@@ -71,12 +75,12 @@ class Listing:
     Attributes
     ----------
     place : Path
-        An archive or a folder.
+        An archive, or a folder of files and class archives.
     names : Names
         Paths in it; those from class archives begin with the class.
     labels : int32 (n,)
     offsets : int64 (n,)
-        Byte offsets of the files in the archive; -1 for files in a folder.
+        Byte offsets of the files in the archive; -1 for files that are in none.
     sizes : int64 (n,)
         Sizes of the files in bytes.
     """
@@ -109,30 +113,29 @@ class Listing:
 
         The function raises DataError if the archive or file can no longer be read.
         """
-        if self.place.is_dir():
-            yield self._read_file
-            return
-        with opened(self.place) as file:
+        with contextlib.ExitStack() as stack:
+            archives: dict[Path, int] = {}
 
             def read(index: int) -> bytes:
+                name = os.fsdecode(self.names[index])
+                if self.offsets[index] < 0:
+                    return read_bytes(self.place / name, LARGEST)
+                path = self.place
+                if is_folder:
+                    path /= f"{name.partition('/')[0]}.tar"
+                if path not in archives:
+                    stack.close()  # images are sorted by class
+                    archives.clear()
+                    archives[path] = stack.enter_context(opened(path))
                 size = int(self.sizes[index])
-                try:
-                    content = os.pread(file, size, int(self.offsets[index]))
-                except OSError as error:
-                    what = f"{self.place}: cannot be read: {error.strerror}"
-                    raise DataError(what) from error
+                with reading(path):
+                    content = os.pread(archives[path], size, int(self.offsets[index]))
                 if len(content) < size:
-                    raise DataError(f"{self.place}: truncated since its images were listed")
+                    raise DataError(f"{path}: truncated since its images were listed")
                 return content
 
+            is_folder = self.place.is_dir()
             yield read
-
-    def _read_file(self, index: int) -> bytes:
-        path = self.place / os.fsdecode(self.names[index])
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -174,12 +177,8 @@ class Source:
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """Opens a file for os.pread within the block; raises DataError on failure."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        yield file
-    finally:
-        os.close(file)
+    """Opens a regular file for os.pread within the block; raises DataError on failure."""
+    with reading(path):
+        file = open_regular(path)
+    with file:
+        yield file.fileno()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
+import zipfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,17 +25,20 @@ from pyalexnet.data.sources.shards import (
     VERSION,
     Encoding,
     check_sizes,
+    described,
+    open_imagenet,
     read_description,
     shard_name,
 )
 from pyalexnet.data.statistics import PixelSums
 from pyalexnet.errors import DataError, UserError
-from pyalexnet.files import is_passing, replace
-from pyalexnet.text import printable
+from pyalexnet.files import is_passing, naming, parse_json, read_bytes, reading, replace
+from pyalexnet.text import printable, shortened
 
 SPLITS = ("train", "val")
+LARGEST_SIZE = 4096  # rows and columns; the sums of each process then take 400 MB
 
-_TEMPORARY = ".*.tmp"  # temporary files of `pyalexnet.files` and `write_shard`
+_STATE_BYTES = 1 << 28  # of an unfinished folder's state at most, without the sums
 
 
 class Preparation:
@@ -105,12 +110,16 @@ class Preparation:
         ------
         UserError
             The output is of other images or options.
+        DataError
+            The output is damaged.
         """
         if not (self.folder / DESCRIPTION).exists():
             return False
         before = read_description(self.folder)
         self._compare(before)
-        (self.folder / UNFINISHED).unlink(missing_ok=True)
+        check_shards(self.folder, before)
+        open_imagenet(self.folder)
+        self._remove_state()
         return True
 
     def resume(self) -> None:
@@ -124,9 +133,15 @@ class Preparation:
             The state or a finished shard is damaged.
         """
         path = self.folder / UNFINISHED
+        with reading(self.folder):
+            names = os.listdir(self.folder)
+            links = [name for name in names if os.path.islink(self.folder / name)]
+        if links:
+            raise UserError(
+                f"output folder {self.folder}: {printable(links[0])} is a link; expected only files"
+            )
         if not path.exists():
-            # A process killed in its first `save` leaves a temporary file, which `save` removes.
-            strange = [name for name in os.listdir(self.folder) if not is_passing(name)]
+            strange = [name for name in names if not is_passing(name)]
             if strange:
                 raise UserError(
                     f"output folder {self.folder}: contains {printable(strange[0])}; expected a "
@@ -135,39 +150,52 @@ class Preparation:
             self.save()
             return
         try:
-            with np.load(path, allow_pickle=False) as saved:
-                before = json.loads(saved["state"].tobytes())
-                self._compare(before["identity"])
-                self.sums = PixelSums.restored(saved)
-            self.shards = {(split, number): shard for split, number, shard in before["shards"]}
-            self.skipped = [(split, Skipped(*item)) for split, item in before["left_out"]]
+            self._restore(read_bytes(path, self.sums.total.nbytes + _STATE_BYTES))
         except UserError:
             raise
         except Exception as error:  # NumPy raises many types for damaged files
             raise DataError(f"{path}: damaged; delete {self.folder} and start again") from error
         for (split, number), shard in self.shards.items():
             check_sizes(self.folder, shard_name(split, number), shard)
-        for left in self.folder.glob(_TEMPORARY):  # of a killed process
-            left.unlink()
+
+    def _restore(self, content: bytes) -> None:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+                raise ValueError("compressed")  # as `save` never does
+        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+            before = parse_json(saved["state"].tobytes(), str(self.folder / UNFINISHED))
+            self._compare(before["identity"])
+            self.sums = PixelSums.restored(saved)
+        self.shards = {(split, number): shard for split, number, shard in before["shards"]}
+        self.skipped = [(split, Skipped(*item)) for split, item in before["left_out"]]
+        _check(self.shards.keys() <= set(self.parts()), "the list of shards")
+        for (split, number), shard in self.shards.items():
+            _check_shard(shard)
+            _check(shard["images"] <= self.size(split, number), "a shard's images")
+        for split, item in self.skipped:
+            names = split in SPLITS and all(isinstance(part, str) for part in item)
+            _check(names, "the list of skipped files")
+        counts = [shard["images"] for (split, _), shard in self.shards.items() if split == "train"]
+        sums = self.sums.total.shape == self.encoding.shape and self.sums.count == sum(counts)
+        _check(sums, "the sums")
 
     def _compare(self, before: dict[str, Any]) -> None:
         try:
             old, new = _facts(before), _facts(self.identity)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{self.folder}: description is damaged") from error
         for what in new:
             if old[what] != new[what]:
+                given, started = (shortened(printable(str(x[what])), 80) for x in (new, old))
                 raise UserError(
-                    f"output folder {self.folder}: {what} is {new[what]}; expected {old[what]}, "
-                    f"with which it was started, or another folder"
+                    f"output folder {self.folder}: {what} is {given}; expected {started}, with "
+                    "which it was started, or another folder"
                 )
 
     def record(self, written: Written) -> None:
         """Records a finished shard."""
         if written.sums is not None:
-            with np.load(written.sums) as arrays:
-                self.sums.merge(PixelSums.restored(arrays))
-            written.sums.unlink()
+            self.sums.merge(written.sums)
         self.shards[written.task] = written.shard
         self.skipped += [(written.task[0], item) for item in written.skipped]
         self.save()
@@ -210,7 +238,12 @@ class Preparation:
             description[split] = {"images": images, "shards": shards}
         description["left_out"] = self.all_skipped()
         replace(self.folder / DESCRIPTION, json.dumps(description, indent=1).encode())
-        (self.folder / UNFINISHED).unlink()
+        self._remove_state()
+
+    def _remove_state(self) -> None:
+        path = self.folder / UNFINISHED
+        with naming(path):
+            path.unlink(missing_ok=True)
 
 
 def _facts(identity: dict[str, Any]) -> dict[str, Any]:
@@ -222,5 +255,41 @@ def _facts(identity: dict[str, Any]) -> dict[str, Any]:
     for split in SPLITS:
         source = identity["sources"][split]
         facts[f"--{split}"] = f"{source['images']:,} images (list {source['sha256'][:12]})"
-    facts["classes"] = [entry.get("words", entry["wnid"]) for entry in identity["classes"]]
+    names = [entry.get("words", entry["wnid"]) for entry in identity["classes"]]
+    facts["classes"] = f"{len(names):,} (list {_checksum(names)})"
     return facts
+
+
+def _checksum(names: list[str]) -> str:
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
+
+
+def check_shards(folder: Path, description: dict[str, Any]) -> list[tuple[str, int]]:
+    """Returns split and number of all shards; raises DataError if their entries are damaged."""
+    parts = []
+    with described(folder):
+        size = description["encoding"]["size"]
+        _check(type(size) is int and 1 <= size <= LARGEST_SIZE, "the images' size")
+        for split in SPLITS:
+            shards = description[split]["shards"]
+            for number, shard in enumerate(shards):
+                _check_shard(shard)
+                parts.append((split, number))
+            images = sum(shard["images"] for shard in shards)
+            _check(description[split]["images"] == images, f"{split}'s number of images")
+    return parts
+
+
+def _check_shard(shard: Any) -> None:
+    """Raises ValueError unless this is a shard's entry in dataset.json."""
+    counts, sums = ("images", "bytes", "index_bytes"), ("sha256", "index_sha256")
+    _check(isinstance(shard, dict) and shard.keys() == {*counts, *sums}, "a shard's keys")
+    for key in counts:
+        _check(type(shard[key]) is int and shard[key] >= 0, f"a shard's {key}")
+    for key in sums:
+        _check(isinstance(shard[key], str), f"a shard's {key}")
+
+
+def _check(holds: bool, what: str) -> None:
+    if not holds:
+        raise ValueError(f"{what} is not as pyalexnet-prepare writes it")

@@ -2,14 +2,15 @@
 
 Each process of a pool writes one shard at a time. The state (entries of finished shards, exact
 sums) is in one file, replaced atomically after each shard: a run may be killed at any time and
-resumes after the last recorded shard. The output does not depend on scheduling.
+resumes after the last recorded shard. The output does not depend on scheduling. What killed
+processes leave is removed at the next start.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +23,12 @@ from pyalexnet.data.imagenet.archives import list_source
 from pyalexnet.data.imagenet.devkit import read_devkit
 from pyalexnet.data.imagenet.labels import assemble
 from pyalexnet.data.imagenet.listing import Listing
-from pyalexnet.data.imagenet.pool import Pool
-from pyalexnet.data.imagenet.preparation import SPLITS, Preparation
+from pyalexnet.data.imagenet.pool import Pool, say
+from pyalexnet.data.imagenet.preparation import LARGEST_SIZE, SPLITS, Preparation, check_shards
 from pyalexnet.data.imagenet.writing import Task, write_shard
 from pyalexnet.data.sources.shards import DESCRIPTION, MEAN, Encoding, described, read_description
 from pyalexnet.errors import DataError, UserError
+from pyalexnet.files import expanded, failure, locked, reading, remove_leftovers, same
 
 FORMATS = ("jpeg", "raw")
 
@@ -74,22 +76,27 @@ def prepare(
     UserError
         Sources or output folder cannot be used, or not with these options.
     KeyboardInterrupt
-        Interrupted; finished shards are kept.
+        Interrupted, or ended by SIGTERM or SIGHUP; finished shards are kept.
     """
     encoding = encoding or Encoding("jpeg", 256, 90)
     _check(encoding, shard_images, workers)
+    train, val, output = expanded(train), expanded(val), expanded(output)
     for source in (train, val):
-        if source.resolve() in (output.resolve(), *output.resolve().parents):
+        if any(same(source, folder) for folder in (output, *output.absolute().parents)):
             raise UserError(f"output folder {output}: is inside {source}; expected another folder")
-    kit = None if devkit is None else read_devkit(devkit)
-    with _locked(output), Pool(workers, progress) as pool:
-        print(f"listing images in {train} and {val}", flush=True)
+    kit = None if devkit is None else read_devkit(expanded(devkit))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise failure(error, f"output folder {output}: cannot be created") from error
+    with _stoppable(), locked(output), _tidied(output), Pool(workers, progress) as pool:
+        say(f"listing images in {train} and {val}")
         images = assemble(list_source(train, pool.map), list_source(val, pool.map), kit)
         for note in images.notes:
-            print(f"note: {note}")
+            say(f"note: {note}")
         run = Preparation(output, images, encoding, shard_images)
         if run.finished():
-            print(f"{output}: already prepared from the same images; nothing to do")
+            say(f"{output}: already prepared from the same images; nothing to do")
             return
         run.resume()
         if strict and (skipped := run.all_skipped()):
@@ -109,31 +116,32 @@ def verify(output: Path, *, workers: int | None = None, progress: bool = True) -
         Files are missing or damaged; the message names the first few, the others are printed.
     """
     _check_workers(workers)
+    output = expanded(output)
     description = read_description(output)
     with described(output):
         mean = description["mean"]["sha256"]
-        parts = [(split, n) for split in SPLITS for n in range(len(description[split]["shards"]))]
-        total = sum(int(description[split]["images"]) for split in SPLITS)
+    parts = check_shards(output, description)
+    total = sum(description[split]["images"] for split in SPLITS)
     wrong = []
     path = output / MEAN
-    if not path.is_file() or writing.checksum(path) != mean:
+    if not path.exists() or writing.checksum(path) != mean:
         wrong.append(f"{path}: missing, or damaged: SHA-256 differs from {DESCRIPTION}")
     with Pool(workers, progress) as pool:
         calls = ((output, *part, description) for part in parts)
-        for found in pool.run(writing.verify_shard, calls, "verifying", total):
-            wrong += found
+        for lines in pool.run(writing.verify_shard, calls, "verifying", total):
+            wrong += lines
     for line in sorted(wrong)[_SHOWN:]:
-        print(line)
+        say(line)
     if wrong:
         raise DataError("; ".join(sorted(wrong)[:_SHOWN]))
-    print(f"{output}: {total:,} images in {len(parts)} shards, all as they were written")
+    say(f"{output}: {total:,} images in {len(parts)} shards, all as they were written")
 
 
 def _check(encoding: Encoding, shard_images: int, workers: int | None) -> None:
     if encoding.format not in FORMATS:
         raise UserError(f"format is {encoding.format!r}; expected {' or '.join(FORMATS)}")
-    if encoding.size < 1:
-        raise UserError(f"size is {encoding.size}; expected at least 1")
+    if not 1 <= encoding.size <= LARGEST_SIZE:
+        raise UserError(f"size is {encoding.size}; expected 1 to {LARGEST_SIZE}")
     if not 1 <= encoding.quality <= 100:
         raise UserError(f"quality is {encoding.quality}; expected 1 to 100")
     if shard_images < 1:
@@ -147,23 +155,27 @@ def _check_workers(workers: int | None) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Creates the folder if needed and locks it within the block."""
+def _stoppable() -> Iterator[None]:
+    """Has SIGTERM and SIGHUP do as Ctrl-C within the block, where they would end the process."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, signal.default_int_handler)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"output folder {folder}: cannot be created: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"output folder {folder}: another process is writing to it") from None
-        except OSError:
-            pass  # the file system does not support locks
         yield
     finally:
-        os.close(lock)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _tidied(folder: Path) -> Iterator[None]:
+    """Removes what killed processes have left, those of its own pool included."""
+    try:
+        yield
+    finally:
+        remove_leftovers(folder)
 
 
 def _check_space(run: Preparation, pool: Pool) -> None:
@@ -175,12 +187,12 @@ def _check_space(run: Preparation, pool: Pool) -> None:
         each, about = _jpeg_bytes(train, run.encoding, pool), "about "
     size = int((len(train) + len(val)) * (each + _RECORD))
     done = sum(shard["bytes"] + shard["index_bytes"] for shard in run.shards.values())
-    free = shutil.disk_usage(run.folder).free
-    print(
+    with reading(run.folder):
+        free = shutil.disk_usage(run.folder).free
+    say(
         f"{len(train):,} training and {len(val):,} validation images in "
         f"{len(run.images.classes):,} classes, to {run.folder}: {about}{text.size(size)}, "
-        f"{text.size(free)} free" + f"; {run.state()}" * bool(run.shards),
-        flush=True,
+        f"{text.size(free)} free" + f"; {run.state()}" * bool(run.shards)
     )
     if (size - done) * _SPARE > free:
         raise UserError(
@@ -210,16 +222,16 @@ def _write(run: Preparation, pool: Pool, strict: bool) -> None:
         for written in pool.run(write_shard, tasks, "preparing", total):
             run.record(written)
     except KeyboardInterrupt:
-        print(f"{run.state()}; run the same command again to continue", flush=True)
+        say(f"{run.state()}; run the same command again to continue")
         raise
 
 
 def _report(run: Preparation) -> None:
     skipped = run.all_skipped()
     for item in skipped[:_SHOWN]:
-        print(f"skipped in {item['split']}: {item['name']}: {item['reason']}")
+        say(f"skipped in {item['split']}: {item['name']}: {item['reason']}")
     if len(skipped) > _SHOWN:
-        print(f"… {len(skipped):,} in all; {run.folder / DESCRIPTION} lists them")
+        say(f"… {len(skipped):,} in all; {run.folder / DESCRIPTION} lists them")
     images = sum(shard["images"] for shard in run.shards.values())
     size = sum(shard["bytes"] + shard["index_bytes"] for shard in run.shards.values())
-    print(f"{run.folder}: {images:,} images, {text.size(size)}; --data imagenet:{run.folder}")
+    say(f"{run.folder}: {images:,} images, {text.size(size)}; --data imagenet:{run.folder}")

@@ -6,14 +6,10 @@ Every worker imports this module, so it imports little.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import struct
-import threading
-import warnings
 from dataclasses import dataclass
 from io import BytesIO
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyalexnet.data.imagenet.listing import Listing, Skipped
+from pyalexnet.data.imagenet.pool import advance
 from pyalexnet.data.images import decode_image
 from pyalexnet.data.sources.shards import (
     HEADER,
@@ -32,42 +29,9 @@ from pyalexnet.data.sources.shards import (
     shard_name,
 )
 from pyalexnet.data.statistics import PixelSums
-from pyalexnet.errors import DataError
-from pyalexnet.files import naming, replacing
+from pyalexnet.errors import DataError, MachineError
+from pyalexnet.files import naming, open_regular, reading, replacing
 from pyalexnet.text import printable
-
-
-class Stopped(Exception):
-    """The pool was stopped."""
-
-
-_done: Synchronized[int]
-_stop: Any
-
-
-def begin(done: Synchronized[int], stop: Any) -> None:
-    """Initialises a worker process with the shared image counter and stop flag."""
-    global _done, _stop
-    _done, _stop = done, stop
-    # Only errors of images matter; oversized ones are rejected by their pixel count.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    # A killed parent cannot stop its workers, which would wait for tasks forever.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def advance() -> None:
-    """Counts an image; raises Stopped if the pool was stopped."""
-    if _stop.value:
-        raise Stopped
-    with _done.get_lock():
-        _done.value += 1
 
 
 @dataclass(frozen=True)
@@ -102,23 +66,20 @@ class Task:
 class Written:
     """The result of a task.
 
-    It is small, with the sums in a file: a process killed while sending a large message would leave
-    the receiver waiting for the rest.
-
     Attributes
     ----------
     task : (str, int)
         Split and number.
     shard : dict
         The shard's entry in dataset.json.
-    sums : Path, optional
-        Temporary file with the shard's sums, for training images.
+    sums : PixelSums, optional
+        Over the shard's images, for training images.
     skipped : list of Skipped
     """
 
     task: tuple[str, int]
     shard: dict[str, Any]
-    sums: Path | None
+    sums: PixelSums | None
     skipped: list[Skipped]
 
 
@@ -143,7 +104,7 @@ def write_shard(task: Task) -> Written:
         with naming(path):
             return _write(task, path)
     except MemoryError:
-        raise DataError(
+        raise MachineError(
             f"{path}: not enough memory to decode an image; fewer --workers need less"
         ) from None
 
@@ -194,12 +155,9 @@ def _write(task: Task, path: Path) -> Written:
         "index_bytes": index.stat().st_size,
         "index_sha256": checksum(index),
     }
-    if task.split != "train":
-        return Written((task.split, task.number), shard, None, skipped)
-    summed = path.with_name(f".{path.stem}.sums.npz.tmp")
-    with summed.open("wb") as file:
-        np.savez(file, **sums.arrays())
-    return Written((task.split, task.number), shard, summed, skipped)
+    return Written(
+        (task.split, task.number), shard, sums if task.split == "train" else None, skipped
+    )
 
 
 def _write_index(path: Path, records: list[tuple[Any, ...]], jpeg: bool) -> None:
@@ -222,9 +180,9 @@ def npy_header(shape: tuple[int, ...]) -> bytes:
 
 
 def checksum(path: Path) -> str:
-    """Returns a file's SHA-256 in hexadecimal."""
+    """Returns a file's SHA-256 in hexadecimal; raises DataError if it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    with reading(path), open_regular(path) as file:
         while part := file.read(1 << 20):
             digest.update(part)
     return digest.hexdigest()

@@ -3,11 +3,9 @@
 A loader's images and labels are in a ring of slots, one batch per slot. A `Task` is part of a
 batch; workers run tasks in any order and report each as a `Result`.
 
-Processes are started with `subprocess`, not `multiprocessing`: this never forks a process that has
-threads, does not run the user's script again, and puts workers in their own session, which Ctrl-C
-in a terminal does not reach. The ring is anonymous shared memory; parent and workers communicate
-only through pipes. If any process dies, the others see end-of-file on their pipe, and nothing is
-left behind.
+Processes are started by `processes`. The ring is anonymous shared memory; parent and workers
+communicate only through pipes. If any process dies, the others see end-of-file on their pipe, and
+nothing is left behind.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ import mmap
 import multiprocessing
 import os
 import pickle
-import signal
 import struct
 import subprocess
 import sys
@@ -36,6 +33,7 @@ from numpy.typing import NDArray
 
 from pyalexnet.data.augmentation import shuffled
 from pyalexnet.data.dataset import Split
+from pyalexnet.data.loading import processes
 from pyalexnet.errors import DataError, UserError
 
 _ALIGNMENT = 64  # a cache line
@@ -280,18 +278,8 @@ class Processes(Workers):
 
     def _start(self, taking: int, file: int, form: str) -> None:
         results, sender = multiprocessing.Pipe(duplex=False)
-        # Same import path as here: the split's class may be in any module.
-        program = f"import sys; sys.path[:] = {sys.path!r}\nfrom {__name__} import serve\nserve()"
-        files = (taking, sender.fileno(), file)
         try:
-            worker = subprocess.Popen(
-                [sys.executable, "-c", program, *map(str, files), form],
-                pass_fds=files,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                # Otherwise each worker's BLAS starts idle threads for all cores.
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            )
+            worker = processes.start(serve, (taking, sender.fileno(), file), [form])
         finally:
             sender.close()
         self._workers[results] = worker
@@ -309,7 +297,7 @@ class Processes(Workers):
                 try:
                     self._done.append(results.recv())
                 except (EOFError, OSError):  # end-of-file, perhaps within a message
-                    raise WorkerDied(_exit_reason(self._workers[results].wait())) from None
+                    raise WorkerDied(processes.exit_reason(self._workers[results].wait())) from None
         self._under_way -= 1
         return self._done.popleft()
 
@@ -361,21 +349,8 @@ def _shared(size: int) -> Any:
         os.close(file)
 
 
-def _exit_reason(status: int) -> str:
-    if status >= 0:
-        return f"a worker process ended with status {status}; see its output"
-    cause = {
-        signal.SIGKILL: ", as Linux does when memory runs out",
-        signal.SIGBUS: ", as by a truncated memory-mapped file or a disk failure",
-    }.get(signal.Signals(-status), "")
-    return f"a worker process was killed by {signal.Signals(-status).name}{cause}"
-
-
 def serve() -> None:
     """Runs tasks in a worker process until the task pipe closes, as when the parent ends."""
-    # A batch system may signal every process; only the parent handles it.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     taking, sending, file = map(int, sys.argv[1:4])
     slots, size, (rows, columns, channels), layout = json.loads(sys.argv[4])
     memory = mmap.mmap(file, 0)

@@ -6,7 +6,6 @@ the images and `train-00000.index.npy` with one record per image. docs/imagenet.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +18,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyalexnet.data.dataset import Colour, Dataset, Split
-from pyalexnet.errors import DataError
+from pyalexnet.errors import DataError, UserError
+from pyalexnet.files import open_regular, read_json, reading
 
 VERSION = 1
 DESCRIPTION, MEAN, UNFINISHED = "dataset.json", "mean.npy", "unfinished.npz"
 FILES = f"{DESCRIPTION}, which pyalexnet-prepare writes"
 HEADER = 128  # bytes of a shard's .npy header
+
+_DESCRIPTION_BYTES = 1 << 29  # of dataset.json at most; it may list a million skipped files
 
 
 class Encoding(NamedTuple):
@@ -194,10 +196,8 @@ def check_sizes(folder: Path, name: str, shard: dict[str, Any]) -> None:
     """Raises DataError naming the file unless a shard's files exist and have the recorded sizes."""
     for ending, key in (("npy", "bytes"), ("index.npy", "index_bytes")):
         path = folder / f"{name}.{ending}"
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        with reading(path), open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
         if size != shard[key]:
             raise DataError(f"{path}: damaged: size is {size:,} bytes; expected {shard[key]:,}")
 
@@ -223,7 +223,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             )
         raise DataError(f"{folder}: no {DESCRIPTION}; expected the output of pyalexnet-prepare")
     with described(folder):
-        description: dict[str, Any] = json.loads(path.read_bytes())
+        description: dict[str, Any] = read_json(path, limit=_DESCRIPTION_BYTES)
         version = description["version"]
         if version != VERSION:
             raise DataError(f"{path}: version is {version!r}; expected {VERSION}")
@@ -251,7 +251,10 @@ def open_imagenet(folder: Path) -> Dataset:
             )
     path = folder / MEAN
     try:
-        mean = np.load(path, allow_pickle=False)
+        with reading(path), open_regular(path) as file:
+            mean = np.load(file, allow_pickle=False)
+    except UserError:
+        raise
     except Exception as error:  # NumPy raises many types for damaged headers
         raise DataError(f"{path}: cannot be read: {error}") from error
     if mean.shape != train.shape or mean.dtype != np.float32:

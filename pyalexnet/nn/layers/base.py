@@ -14,6 +14,14 @@ from pyalexnet.device import Array, Device, Shape
 from pyalexnet.errors import NetError
 
 ACTIVATIONS = ("", "relu", "tanh")
+#: The kernels count in 32 bits: extents of arrays, and products of them, are at most this
+#: (csrc/kernels.hpp).
+MOST = 2**31 - 1 - 4096
+#: A GPU's grid has so many rows, of which each group takes one.
+MOST_GROUPS = 65535
+#: Images of an array, at the least: the widest vector.
+FEWEST_IMAGES = 16
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -226,22 +234,44 @@ def check(layer: Layer, name: str, ok: bool, expected: str) -> None:
         )
 
 
-def is_int(value: Any, least: int, most: int = 2**31 - 1) -> bool:
+def is_int(value: Any, least: int, most: int = MOST) -> bool:
     """Whether `value` is a whole number from `least` to `most`."""
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def is_number(value: Any, least: float = -math.inf) -> bool:
-    """Whether `value` is a finite number, at least `least`."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= least
+    """Whether `value` is a number of at least `least` that float32 holds.
+
+    A number other than 0 must not become 0, nor infinite.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    fits = -_LARGEST <= value <= _LARGEST  # before the conversion, which has no larger ones
+    return fits and value >= least and (value == 0 or np.float32(value) != 0)
+
+
+def is_power(base: float, exponent: float) -> bool:
+    """Whether float32 holds the power of two numbers that it holds, the base above 0."""
+    with np.errstate(all="ignore"):
+        return bool(np.float64(np.float32(base)) ** np.float64(np.float32(exponent)) <= _LARGEST)
+
+
+def check_count(layer: Layer, what: str, *factors: int) -> None:
+    """Raises NetError unless the kernels can count to the product of the factors."""
+    if math.prod(factors) > MOST:
+        raise NetError(
+            f"{type(layer).__name__}: {what} is {' x '.join(map(str, factors))}; "
+            f"expected at most {MOST}"
+        )
 
 
 def check_sizes(layer: Layer, *names: str) -> None:
     """Raises NetError unless these fields are whole numbers from 1, "pad" from 0."""
     for name in names:
         least = 0 if name == "pad" else 1
-        check(layer, name, is_int(getattr(layer, name), least), f"a whole number from {least}")
+        most = MOST_GROUPS if name == "groups" else MOST
+        ok = is_int(getattr(layer, name), least, most)
+        check(layer, name, ok, f"a whole number from {least} to {most}")
 
 
 def check_flags(layer: Layer, *names: str) -> None:
@@ -258,9 +288,9 @@ def check_activation(layer: Any) -> None:
 def check_weights(layer: Any) -> None:
     """Raises NetError unless "activation", "bias" and "std" of a layer with weights are right."""
     check_activation(layer)
-    check(layer, "bias", is_number(layer.bias), "a number")
+    check(layer, "bias", is_number(layer.bias), "a number (float32)")
     ok = layer.std is None or is_number(layer.std, 0)
-    check(layer, "std", ok, "None or a number from 0")
+    check(layer, "std", ok, "None or a number from 0 (float32)")
 
 
 def weight_and_bias(shape: Shape, bias: float, std: float | None) -> dict[str, Parameter]:

@@ -9,16 +9,21 @@ from pyalexnet import ops
 from pyalexnet.device import Device, Shape
 from pyalexnet.errors import NetError
 from pyalexnet.nn.layers.base import (
+    FEWEST_IMAGES,
     Layer,
     LayerBuffers,
     Parameter,
     StepContext,
+    check_count,
     check_flags,
     check_sizes,
     check_weights,
     weight_and_bias,
 )
-from pyalexnet.nn.layers.window import window_places
+from pyalexnet.nn.layers.window import check_last, window_places
+
+#: Rows and columns, with border and strides, are fewer (csrc/conv/shape.cuh).
+_MOST_ROWS = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,25 @@ class Conv(Layer):
                 f"Conv: groups is {self.groups}; expected a divisor of both {shape[0]} input "
                 f"channels and {self.filters} filters"
             )
-        return (self.filters, *window_places(self, shape))
+        places = window_places(self, shape)
+        check_last(self, self.pad, places, shape)
+        self._check_counts(shape, places)
+        return (self.filters, *places)
+
+    def _check_counts(self, shape: Shape, places: tuple[int, int]) -> None:
+        """Raises NetError for sizes that the kernels do not take (csrc/conv/shape.cuh)."""
+        window = (self.size, self.size)
+        check_count(self, "window x channels", *window, shape[0])
+        # The data gradient rounds filters up to vectors.
+        check_count(self, "window x filters", *window, self.filters + FEWEST_IMAGES)
+        check_count(self, "input", *shape[1:], FEWEST_IMAGES)
+        check_count(self, "output", *places, FEWEST_IMAGES)
+        most = max(*shape[1:], self.size, self.pad, *(count * self.stride for count in places))
+        if most >= _MOST_ROWS:
+            raise NetError(
+                f"Conv: it has {most} rows or columns, by size, pad and stride; "
+                f"expected fewer than {_MOST_ROWS}"
+            )
 
     def parameters(self, *shapes: Shape) -> dict[str, Parameter]:
         channels = self.maps(shapes)[0] // self.groups

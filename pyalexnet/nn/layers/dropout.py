@@ -38,7 +38,8 @@ class Dropout(Layer):
     draws: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check(self, "p", is_number(self.p, 0) and self.p < 1, "a number from 0, less than 1")
+        ok = is_number(self.p, 0) and self.p < 1
+        check(self, "p", ok, "a number from 0, less than 1 (float32)")
         check_flags(self, "inverted")
 
     def forward(self, buffers: LayerBuffers, step: StepContext) -> None:

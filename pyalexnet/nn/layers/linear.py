@@ -9,10 +9,12 @@ from typing import ClassVar
 from pyalexnet import ops
 from pyalexnet.device import Array, Device, Shape
 from pyalexnet.nn.layers.base import (
+    FEWEST_IMAGES,
     Layer,
     LayerBuffers,
     Parameter,
     StepContext,
+    check_count,
     check_sizes,
     check_weights,
     weight_and_bias,
@@ -44,7 +46,8 @@ class Linear(Layer):
         check_weights(self)
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        self.one(shapes)
+        check_count(self, "input", *self.one(shapes))
+        check_count(self, "features and a vector", self.features + FEWEST_IMAGES)
         return (self.features,)
 
     def parameters(self, *shapes: Shape) -> dict[str, Parameter]:

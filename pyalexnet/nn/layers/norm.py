@@ -15,7 +15,11 @@ from pyalexnet.nn.layers.base import (
     check,
     check_sizes,
     is_number,
+    is_power,
 )
+
+#: The widest window that fits into a GPU's shared memory (csrc/ops/lrn.cu).
+_WIDEST = 1023
 
 
 @dataclass(frozen=True)
@@ -28,13 +32,13 @@ class LRN(Layer):
     Attributes
     ----------
     size : int
-        Neighbouring maps in the sum, an odd number.
+        Neighbouring maps in the sum, an odd number. At most 1023 of them may be in a group.
     k : float
         Above 0.
     alpha : float
         At least 0.
     beta : float
-        The exponent.
+        The exponent, at least 0. Float32 must hold k^(-beta - 1) and 2 alpha beta.
     groups : int
         Groups of the channels; a sum stays within its group.
     """
@@ -50,15 +54,23 @@ class LRN(Layer):
     def __post_init__(self) -> None:
         check_sizes(self, "size", "groups")
         check(self, "size", self.size % 2 == 1, "an odd number")
-        check(self, "k", is_number(self.k, 0) and self.k > 0, "a number above 0")
-        check(self, "alpha", is_number(self.alpha, 0), "a number from 0")
-        check(self, "beta", is_number(self.beta), "a number")
+        check(self, "k", is_number(self.k, 0) and self.k > 0, "a number above 0 (float32)")
+        check(self, "alpha", is_number(self.alpha, 0), "a number from 0 (float32)")
+        check(self, "beta", is_number(self.beta, 0), "a number from 0 (float32)")
+        ok = is_power(self.k, -self.beta - 1) and is_number(2.0 * self.alpha * self.beta)
+        check(self, "beta", ok, "k^(-beta - 1) and 2 alpha beta to be numbers (float32)")
 
     def output_shape(self, *shapes: Shape) -> Shape:
         shape = self.maps(shapes)
         if shape[0] % self.groups:
             raise NetError(
                 f"LRN: groups is {self.groups}; expected a divisor of {shape[0]} channels"
+            )
+        window = min(self.size, 2 * (shape[0] // self.groups) - 1)
+        if window > _WIDEST:
+            raise NetError(
+                f"LRN: size is {self.size}; expected at most {_WIDEST} of "
+                f"{shape[0] // self.groups} channels"
             )
         return shape
 

@@ -9,17 +9,17 @@ import numpy as np
 
 from pyalexnet import ops
 from pyalexnet.device import Shape
-from pyalexnet.errors import NetError
 from pyalexnet.nn.layers.base import (
     Layer,
     LayerBuffers,
     StepContext,
     TensorSpec,
     check,
+    check_count,
     check_flags,
     check_sizes,
 )
-from pyalexnet.nn.layers.window import window_places
+from pyalexnet.nn.layers.window import check_last, window_places
 
 _LARGEST_WINDOW = 256  # a window's pixels are numbered in 16 bits
 
@@ -57,14 +57,10 @@ class MaxPool(Layer):
 
     def output_shape(self, *shapes: Shape) -> Shape:
         shape = self.maps(shapes)
-        rows, columns = window_places(self, shape)
-        for count, size in zip((rows, columns), shape[1:], strict=True):
-            if (count - 1) * self.stride - self.pad >= size:
-                raise NetError(
-                    f"MaxPool: its last window lies outside the input of {size} pixels; "
-                    "expected it to overlap the input"
-                )
-        return (shape[0], rows, columns)
+        places = window_places(self, shape)
+        check_last(self, 0, places, shape)
+        check_count(self, "input with border", *(size + 2 * self.pad for size in shape[1:]))
+        return (shape[0], *places)
 
     def saved(self, *shapes: Shape, images: int) -> dict[str, TensorSpec]:
         return {"argmax": TensorSpec((*self.output_shape(*shapes), images), np.uint16)}

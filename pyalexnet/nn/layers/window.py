@@ -40,3 +40,13 @@ def window_places(layer: Windowed, shape: Shape) -> tuple[int, int]:
             f"expected at least the window's {layer.size}×{layer.size}"
         )
     return rows, columns
+
+
+def check_last(layer: Windowed, reach: int, places: tuple[int, int], shape: Shape) -> None:
+    """Raises NetError unless the last windows begin before so many pixels past the input's end."""
+    for count, size in zip(places, shape[1:], strict=True):
+        if (count - 1) * layer.stride - layer.pad >= size + reach:
+            raise NetError(
+                f"{type(layer).__name__}: its last window lies outside the input of {size} pixels; "
+                "expected it to overlap the input"
+            )
