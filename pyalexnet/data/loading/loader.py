@@ -233,4 +233,5 @@ class Loader:
         self._left[done.task.batch] -= 1
         if done.error is not None:
             self._errors[done.task.batch, done.task.begin] = done.error
-        self.split.labels[done.unreadable] = -1  # a worker process has set only its own copy
+        if done.unreadable:  # a worker process has set only its own copy
+            self.split.leave_out(done.unreadable)
