@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pyalexnet.errors import DataError, MachineError
-from pyalexnet.files import open_regular
+from pyalexnet.files import open_regular, read_at_most
 
 WAITS = (0.1, 1.0, 5.0)  #: seconds before each further attempt
 
@@ -58,7 +58,7 @@ def image_content(path: Path) -> bytes:
         It is too large for an image.
     """
     with open_regular(path) as file:
-        content = file.read(_FILE_BYTES + 1)
+        content = read_at_most(file, _FILE_BYTES + 1)
     if len(content) > _FILE_BYTES:
         raise BadImage(f"{path}: has more than {_FILE_BYTES:,} bytes; expected at most so many")
     return content

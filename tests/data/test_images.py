@@ -188,7 +188,7 @@ def test_a_transparent_colour_of_16_bits_becomes_white() -> None:
 @pytest.mark.parametrize("passes", [0, 1])
 def test_a_png_without_its_last_rows_is_truncated(passes: int) -> None:
     row = bytes(25) if passes else b"\0" + bytes([9]) * 24
-    with pytest.raises(BadImage, match="truncated: its data end before its last row"):
+    with pytest.raises(BadImage, match="truncated"):
         decode_image(png(row * 3, 8, 2, passes=passes), 8, name="a")
     black = png(bytes(25 * 8), 8, 2)
     assert not decode_image(black, 8, name="a").any()

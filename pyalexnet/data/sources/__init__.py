@@ -67,14 +67,14 @@ SOURCES: dict[str, Source] = {
             "mnist",
             lambda asked: idx.open_mnist(asked.path),
             idx.FILES,
-            lambda path: idx.is_idx(path) and not idx.is_fashion(path),
+            idx.is_idx,
             may_resize=True,
         ),
         Source(
             "fashion-mnist",
             lambda asked: idx.open_fashion_mnist(asked.path),
             idx.FILES,
-            lambda path: idx.is_idx(path) and idx.is_fashion(path),
+            idx.is_fashion,
             may_resize=True,
         ),
         Source(
