@@ -220,7 +220,9 @@ class CMakeBuild(build_ext):
         self.cmake(cmake, "--build", folder)
         destination = Path(self.get_ext_fullpath(ext.name))
         destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(folder / destination.name, destination)
+        fresh = destination.with_name(f".{destination.name}.new")
+        shutil.copy2(folder / destination.name, fresh)
+        fresh.replace(destination)  # processes may run the earlier one, which must not change
         if not os.environ.get("PYALEXNET_SANITIZE"):  # whose libraries must be loaded first
             check_symbols(destination)
 

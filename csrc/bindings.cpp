@@ -515,18 +515,26 @@ void bind_selftest(py::module_ m) {
 }
 #endif
 
+/// Python 3.13 runs a module's entry in the main interpreter even where it is imported elsewhere, and this in the importing one.
+void check_interpreter() {
+  if (PyInterpreterState_Get() != PyInterpreterState_Main())
+    throw py::import_error("it does not run in subinterpreters; expected the main interpreter");
+}
+
 }  // namespace
 }  // namespace pyalexnet
 
 // entry.cpp calls it, after checks.
 #if defined(PYALEXNET_CUDA)
 PYBIND11_MODULE(_kernels, m) {
+  pyalexnet::check_interpreter();
   m.doc() = "The kernels for NVIDIA GPUs.";
   m.attr("TARGET") = "cuda";
   m.def("device_count", &pyalexnet::device_count, "Returns the number of GPUs.");
   m.def("device_error", &pyalexnet::device_error, "Returns CUDA's error if there are no GPUs, else ''.");
 #else
 PYBIND11_MODULE(_kernels, m) {
+  pyalexnet::check_interpreter();
   m.doc() = "The kernels for this machine's processors.";
   m.attr("TARGET") = "host";
   pyalexnet::bind_execution(m);

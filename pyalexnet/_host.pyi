@@ -17,7 +17,8 @@ class Kernels:
     """The kernels, on one stream of one device.
 
     Arrays are C-contiguous and on that device; results come first. A call returns once the work is
-    queued, on the host once it is done. It raises ValueError naming the argument that is wrong.
+    queued, on the host once it is done. It raises ValueError or TypeError naming the argument that
+    is wrong. A result shares no memory with another array, unless it may be that very array.
     """
 
     def __init__(self) -> None: ...

@@ -6,9 +6,9 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-_GROUPS, _GROUP_OF = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+from pyalexnet import control_groups
 
 
 def usable_cores() -> set[int]:
@@ -28,8 +28,8 @@ def count_cores() -> int:
 
 
 def _quotas() -> Iterator[float]:
-    """The cores that each control group above this process leaves it, where that is limited."""
-    for folder in _folders():
+    """The cores that each control group of this process leaves it, where that is limited."""
+    for folder in control_groups.folders("cpu"):
         with contextlib.suppress(OSError, ValueError):
             quota, period = _quota(folder)
             if quota > 0 and period > 0:
@@ -43,23 +43,3 @@ def _quota(folder: Path) -> tuple[int, int]:
         return int(quota), int(period)  # "max" is no number
     quota, period = ((folder / f"cpu.cfs_{what}_us").read_text() for what in ("quota", "period"))
     return int(quota), int(period)
-
-
-def _folders() -> Iterator[Path]:
-    """The control groups' folders: this process's and those above it.
-
-    A container may see its own group as the root, whatever /proc says.
-    """
-    lines = []
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        lines = _GROUP_OF.read_text().splitlines()
-    seen = set()
-    for line in ["0::/", "1:cpu:/", *lines]:
-        _, controllers, group = [*line.split(":", 2), "", ""][:3]
-        names = controllers.split(",")
-        roots = [""] if not controllers else ["cpu", controllers] if "cpu" in names else []
-        inner = PurePosixPath(group.lstrip("/"))
-        for root in roots:
-            for part in (inner, *inner.parents):
-                seen.add(_GROUPS / root / part)
-    yield from sorted(seen)

@@ -49,6 +49,7 @@ _TEMPORARY = re.compile(r"\.pyalexnet-[0-9a-f]{16}\.tmp")
 LOCK = ".pyalexnet.lock"  #: the file in a folder that `locked` locks
 
 _TEXT_BYTES = 1 << 26  # of a JSON or TOML file at most; a net or a recipe has a few thousand
+_TRIES = 100  # to make a file that no other process removes
 _NESTED = 64  # objects and lists within each other at most
 
 
@@ -298,7 +299,7 @@ def replacing(path: Path, *, text: bool = False) -> Iterator[IO[Any]]:
 
 def _make_temporary(folder: Path) -> tuple[Path, int]:
     """A new file, locked where the file system can do that, and its descriptor."""
-    while True:
+    for _ in range(_TRIES):
         path = folder / f".pyalexnet-{secrets.token_hex(8)}.tmp"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         number = os.open(path, flags, 0o666)
@@ -307,6 +308,7 @@ def _make_temporary(folder: Path) -> tuple[Path, int]:
         if os.path.lexists(path):
             return path, number
         os.close(number)  # another process has taken it for a leftover before it was locked
+    raise OSError(errno.EAGAIN, "new files are removed at once")
 
 
 def replace(path: Path, content: bytes) -> None:

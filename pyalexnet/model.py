@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pyalexnet import device as devices
 from pyalexnet.data.augmentation import centre_crops
 from pyalexnet.device import Array, Device, Floats
+from pyalexnet.device.planned import PlannedDevice, check_fits
 from pyalexnet.errors import DataError, DeviceError, UserError
 from pyalexnet.nn.arena import Tensors
 from pyalexnet.nn.device_net import DeviceNet
@@ -103,6 +104,8 @@ class Model:
             A device cannot be used, or more than two are named.
         NetError
             The net cannot be split over two devices.
+        UserError
+            A device has too little memory; nothing has been allocated.
         """
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; expected at least 1")
@@ -115,6 +118,8 @@ class Model:
             raise DeviceError(
                 f"devices are {found[0].name} and {found[1].name}; expected two of one kind"
             )
+        if found[0].allocates:
+            _check_memory(net, found, batch_size)
         self.net, self.batch_size = net, batch_size
         nets = (net,) if len(found) == 1 else split.towers(net)
         self.parts = [DeviceNet(part, at, batch_size) for part, at in zip(nets, found, strict=True)]
@@ -128,6 +133,8 @@ class Model:
             shapes | buffers,
             [(part.device, {**part.weights, **part.buffers}) for part in self.parts],
         )
+        if not found[0].allocates:
+            return
         self._state.fill(
             (name, _initial(parameter, seed, index))
             for index, (name, parameter) in enumerate(parameters.items())
@@ -344,6 +351,12 @@ class Model:
         for layer in range(len(self.parts[0].layers)):
             for part in self.parts:
                 part.forward(layer, context)
+
+
+def _check_memory(net: Net, devices: Sequence[Device], batch_size: int) -> None:
+    planned = [PlannedDevice(device) for device in devices]
+    Model(net, planned, batch_size)
+    check_fits(planned, f"net {net.name} at batch-size {batch_size}")
 
 
 def _state_bytes(optimiser: SGD | None) -> Callable[[DeviceNet], int]:

@@ -4,7 +4,8 @@ Every function runs on the device that holds its arrays, returns its results, an
 that `out` does not give. Arrays are C-contiguous float32 unless said otherwise. The letters: N
 images (a multiple of the device's `images_multiple`), C channels, H W rows and columns, K filters
 or features, R S filter rows and columns, P Q output rows and columns, G groups; maps are
-(C, H, W, N), filters (C/G, R, S, K), a fully connected layer's values (F, N). Wrong arguments raise
+(C, H, W, N), filters (C/G, R, S, K), a fully connected layer's values (F, N). Results share no
+memory with other arrays, unless a function says that `out` may be one. Wrong arguments raise
 ValueError from the compiled modules, naming the argument, what it was and what was expected.
 
 "The paper" is Krizhevsky, Sutskever, Hinton: ImageNet Classification with Deep Convolutional Neural

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pyalexnet import cores
+from pyalexnet import control_groups, cores
 
 pytestmark = pytest.mark.host_only("computes nothing")
 
@@ -12,8 +12,8 @@ pytestmark = pytest.mark.host_only("computes nothing")
 @pytest.fixture
 def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of 8 cores; returns the folder of its control groups."""
-    monkeypatch.setattr(cores, "_GROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(cores, "_GROUP_OF", tmp_path / "of")
+    monkeypatch.setattr(control_groups, "GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(control_groups, "GROUP_OF", tmp_path / "of")
     monkeypatch.setattr(cores, "usable_cores", lambda: set(range(8)))
     (tmp_path / "cgroup").mkdir()
     return tmp_path / "cgroup"

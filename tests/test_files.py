@@ -252,3 +252,9 @@ def test_lock_that_was_removed_before_it_was_taken(
     monkeypatch.setattr(fcntl, "flock", late)
     with files.locked(tmp_path):
         assert path.exists() and len(calls) == 2
+
+
+def test_folder_whose_new_files_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    with pytest.raises(MachineError, match=r"a\.txt: cannot be written: new files are removed"):
+        files.replace(tmp_path / "a.txt", b"x")

@@ -312,6 +312,8 @@ void check_launch(dim3 grid, dim3 block, std::size_t shared_bytes) {
 
 }  // namespace
 
+void make_worker() { worker(); }
+
 void barrier() { worker().runner.barrier(); }
 
 const std::uint64_t* exchange(unsigned mask, std::uint64_t value) { return worker().runner.exchange(mask, value); }

@@ -46,15 +46,15 @@ int default_threads() {
   return text != nullptr && *text != '\0' ? parse_threads(text) : usable_cores();
 }
 
-/// Makes the calling thread's thread-local data; false if there is no memory for them. The C library would end the process where a thread's
-/// first access to them finds none, so more is tried for first, and by one thread at a time, while no kernel runs.
+/// Makes the calling thread's thread-local data; false if there is no memory for them. The C library would end the process where it finds
+/// none for them, so more is tried for first, and by one thread at a time, while no kernel runs.
 bool make_thread_data() {
   constexpr std::size_t kBytes = 64 * 1024;  // of which test builds take 49 KiB, others less than 1
-  static thread_local volatile bool made;
   void* const memory = std::malloc(kBytes);
   std::free(memory);
   if (memory == nullptr) return false;
-  return made = std::uncaught_exceptions() >= 0;  // which has data of its own
+  make_worker();
+  return std::uncaught_exceptions() >= 0;  // the C++ library's data
 }
 
 class Pool {

@@ -11,6 +11,9 @@ namespace simt {
 /// workers, or they have no memory, the others do the work; std::bad_alloc if the caller has none.
 void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& task);
 
+/// Makes what the calling thread keeps as a worker, if it is not made yet. (host.cpp)
+void make_worker();
+
 /// Number of workers: set_threads' last, else PYALEXNET_THREADS, else the number of cores that this process may use.
 int threads();
 

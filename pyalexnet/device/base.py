@@ -33,8 +33,10 @@ class Device(ABC):
     lib : the compiled module, `pyalexnet._host` or `pyalexnet._cuda`
     kernels : its kernels, launched on the stream of all the device's work
     images_multiple : the number of images in an array is a multiple of this
+    allocates : whether its arrays have memory, see `device.planned`
     """
 
+    allocates = True
     name: str
     lib: ModuleType
     kernels: Kernels
@@ -105,6 +107,10 @@ class Device(ABC):
     @abstractmethod
     def peak_memory(self) -> int:
         """Bytes that this process has needed at most: resident (host), or held from the GPU."""
+
+    @abstractmethod
+    def free_memory(self) -> int | None:
+        """Bytes that can still be allocated, None where that is not known."""
 
     def upload(self, host: npt.ArrayLike) -> Array:
         """A copy of a NumPy array on this device, with the same shape and dtype."""

@@ -116,6 +116,16 @@ class CudaDevice(Device):
             # CuPy's pool gives nothing back by itself, so that what it holds is the peak.
             return int(cupy.get_default_memory_pool().total_bytes())  # type: ignore[attr-defined]
 
+    def free_memory(self) -> int | None:
+        ask: Any = getattr(self._cuda.runtime, "memGetInfo", None)  # the emulator has none
+        if ask is None:
+            return None
+        import cupy
+
+        with self._device:
+            pool: Any = cupy.get_default_memory_pool()  # type: ignore[attr-defined]
+            return int(ask()[0] + pool.free_bytes())
+
 
 def cuda_problem(index: int = 0) -> str:
     """Why `cuda:<index>` cannot be used: the first part that is missing; "" when it can."""

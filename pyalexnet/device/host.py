@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pyalexnet import control_groups
 from pyalexnet.cores import count_cores
 from pyalexnet.device.base import Array, Device, Event, HostArray, Shape
 from pyalexnet.errors import DeviceError
@@ -120,3 +123,36 @@ class HostDevice(Device):
                 return int(peak[1]) * 1024
         unit = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+    def free_memory(self) -> int | None:
+        found = [*_limits(), *_container_limits()]
+        with contextlib.suppress(OSError):  # Linux
+            info = Path("/proc/meminfo").read_text()
+            found.append(
+                sum(map(int, re.findall(r"(?:MemAvailable|SwapFree):\s*(\d+)", info))) << 10
+            )
+        return min(found, default=None)
+
+
+def _limits() -> Iterator[int]:
+    """What the process's own limits (ulimit -v, -d) leave it."""
+    for limit, field in ((resource.RLIMIT_AS, "VmSize"), (resource.RLIMIT_DATA, "VmData")):
+        most = resource.getrlimit(limit)[0]
+        if most != resource.RLIM_INFINITY:
+            with contextlib.suppress(OSError):
+                used = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())
+                yield max(0, most - (int(used[1]) << 10 if used else 0))
+
+
+def _container_limits() -> Iterator[int]:
+    """What each control group of this process leaves it; cached files give way."""
+    for folder in control_groups.folders("memory"):
+        for most, used, cached in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            with contextlib.suppress(OSError, ValueError):
+                limit = int((folder / most).read_text())  # "max" is no number
+                stat = re.search(rf"^{cached} (\d+)$", (folder / "memory.stat").read_text(), re.M)
+                held = int((folder / used).read_text()) - (int(stat[1]) if stat else 0)
+                yield max(0, limit - held)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +24,7 @@ from pyalexnet import device as devices
 from pyalexnet.data.augmentation import colour_shifts, random_crops
 from pyalexnet.data.dataset import Colour
 from pyalexnet.device import Device, Floats, HostArray
+from pyalexnet.device.planned import PlannedDevice, check_fits
 from pyalexnet.errors import CheckpointError, DataError, UserError
 from pyalexnet.model import Metrics, Model, Totals
 from pyalexnet.nn.optim import SGD
@@ -73,15 +74,22 @@ def summary(**given: Any) -> str:
 
 
 def build(**given: Any) -> tuple[Model, SGD]:
-    """The model that `train` would train, with its optimiser; errors as `train`'s."""
+    """The model that `train` would train, with its optimiser, but without memory for their arrays.
+
+    Errors are `train`'s.
+    """
     options = Options.of(given)
     options.check()
     found = devices.open(options.device, options.threads)
     dataset = data.open_dataset(
         options.data, size=options.stored_size(), val_share=options.val_share
     )
-    plan = decide(options, dataset)
-    model = Model(plan.net, found, plan.batch_size)
+    return _planned(decide(options, dataset), [PlannedDevice(device) for device in found])
+
+
+def _planned(plan: Plan, devices: Sequence[PlannedDevice], replicas: int = 1) -> tuple[Model, SGD]:
+    """A replica's model and optimiser without memory."""
+    model = Model(plan.net, devices, -(-plan.batch_size // replicas))
     return model, SGD(model)
 
 
@@ -166,6 +174,9 @@ def _set_up(start: Start, given: set[str], job: Communicator) -> Setup:
     if checkpoint is not None:
         check_net(path, checkpoint.net, plan.net)
         _check_same_data(path, checkpoint, dataset, options.data)
+    planned = [PlannedDevice(device) for device in found]
+    _planned(plan, planned, job.size)
+    check_fits(planned, f"training net {plan.net.name} at batch-size {plan.batch_size}")
     model = Model(plan.net, found, -(-plan.batch_size // job.size), plan.seed)
     state = TrainingState(plan, model)
     if checkpoint is not None:

@@ -409,7 +409,8 @@ def test_output_within_a_source(plain: Miniature, tmp_path: Path, capsys: Captur
     train = unpack(plain.train, tmp_path / "train")
     (tmp_path / "link").symlink_to(train)
     sources = [f"--train={train}", f"--val={plain.val}", f"--devkit={plain.devkit}"]
-    for out in (train, tmp_path / "link", tmp_path / "link" / "a" / "out"):
+    (tmp_path / "within").symlink_to(train / plain.wnids[0])
+    for out in (train, *(tmp_path / name for name in ("link", "link/a/out", "within"))):
         assert prepare_command.main([*sources, f"--output={out}"]) == 2
         assert f"is inside {train}; expected another folder" in capsys.readouterr().err
     assert not (train / "a").exists()
@@ -441,7 +442,9 @@ pool.processes.start, P.record = starting, killing
 
 def test_finished_folder_is_left_alone(whole: Prepared, capsys: Captured) -> None:
     before = contents(whole.folder)
-    assert prepare_command.main(words(whole.mini, whole.folder, "--format=raw", "--workers=1")) == 0
+    command = words(whole.mini, whole.folder, "--format=raw", "--workers=1")
+    with files.locked(whole.folder):  # it is not written to, and may be read-only
+        assert prepare_command.main(command) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert prepare_command.main(words(whole.mini, whole.folder, "--format=jpeg")) == 2
     assert "--format is jpeg; expected raw, with which it was started" in capsys.readouterr().err
@@ -607,8 +610,8 @@ def test_mistakes(plain: Miniature, tmp_path: Path, capsys: Captured) -> None:
         (words(plain, out, "--shard-images=0"), "shard-images is 0"),
         (words(plain, out, "--workers=0"), "workers is 0"),
         ([f"--output={out}", *sources], "not in class folders; expected --devkit"),
-        ([f"--output={out}", *sources, "--devkit=nothing"], "nothing: no such file"),
-        ([f"--output={out}", "--train=nothing", "--val=x"], "nothing: no such file"),
+        ([f"--output={out}", *sources, f"--devkit={tmp_path}/nothing"], "nothing: no such file"),
+        ([f"--output={out}", f"--train={tmp_path}/nothing", "--val=x"], "nothing: no such"),
         (words(plain, tmp_path / "file"), "file: cannot be created"),
         (words(plain, tmp_path / "full"), "contains photo\\x1b.jpg; expected a new or empty"),
         ([f"--train={tmp_path}", "--val=x", f"--output={out}"], f"is inside {tmp_path}"),

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import shutil
 import tracemalloc
 from collections.abc import Callable
@@ -310,6 +311,15 @@ def test_damaged_file_is_named(copied: Path, name: str, damage: str) -> None:
         return  # NumPy ignores trailing bytes; --verify reports them
     with pytest.raises(DataError, match=f"{name}: (no such file|damaged|cannot be read)"):
         open_dataset(f"imagenet:{copied}")
+
+
+def test_name_in_an_error_is_printable(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ShardSplit, "name", lambda split, index: "a\n\x1b[31m\udce9")
+    train = open_dataset(f"imagenet:{copied}").train
+    path = copied / "train-00000.npy"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=re.escape(r"image 1 (a\n\x1b[31m\xe9): ")):
+        train.read(np.array([1]))
 
 
 def test_index_of_something_else(copied: Path) -> None:

@@ -228,14 +228,16 @@ def test_full_disk_is_named(
     checkpoints: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     monkeypatch.setattr(FolderSplit, "name", lambda self, index: length * "x")
-    opened = os.open
+    opened = os.fdopen
 
-    def on_full_disk(path: Any, *given: Any) -> int:
-        if str(path).endswith(".tmp"):
-            return opened("/dev/full", os.O_RDWR)
-        return opened(path, *given)
+    def on_full_disk(number: int, *given: Any) -> Any:
+        if "w+b" in given:
+            full = os.open("/dev/full", os.O_RDWR)
+            os.dup2(full, number)
+            os.close(full)
+        return opened(number, *given)
 
-    monkeypatch.setattr(os, "open", on_full_disk)
+    monkeypatch.setattr(os, "fdopen", on_full_disk)
     with pytest.raises(UserError, match=r"p\.csv: cannot be written: No space left"):
         evaluate.evaluate(checkpoints[:1], predictions=tmp_path / "p.csv")
     assert not list(tmp_path.iterdir())

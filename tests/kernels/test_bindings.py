@@ -289,6 +289,7 @@ def test_powers_that_float32_does_not_hold_are_refused(kernel, options, message)
 # Grids
 
 
+@pytest.mark.skipif(target.EMULATED, reason="takes the emulator minutes")
 @pytest.mark.parametrize("maps", [65535, 65536, 70000])
 def test_pooling_takes_more_maps_than_a_grid_has_rows(maps):
     at = target.DEVICE

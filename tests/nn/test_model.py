@@ -426,3 +426,16 @@ def test_a_batch_that_the_kernels_cannot_count_names_the_layer():
     message = "net tiny, layer conv1: a batch of 67108864 images is too large: conv: P Q N is 8 x 8"
     with pytest.raises(NetError, match=message):
         part._workspace(0, tiny.NET.input_shapes(0))
+
+
+@pytest.mark.skipif(target.EMULATED, reason="takes the emulator minutes")
+def test_more_maps_than_a_grid_has_rows():
+    layers = (Conv(70_000, 1), LRN(), MaxPool(2, 1), Dropout(), Linear(2, activation=""))
+    model = Model(Net("wide", (1, 3, 3), layers), target.NAME, 1)
+    before = model.state()
+    images, labels = np.full((1, 3, 3, 1), 99, np.uint8), np.zeros(1, np.int32)
+    model.forward_backward(images, labels, np.zeros((1, 3), np.int32), seed=0, step=0)
+    SGD(model, lr=1e-3).step()
+    for name, weights in model.state().items():
+        assert np.isfinite(weights).all()
+        assert (weights[..., -9:] != before[name][..., -9:]).any(), name

@@ -214,7 +214,7 @@ def test_unknown_names_and_files(tmp_path):
     with pytest.raises(NetError, match=r"bad\.json"):
         zoo.get(bad)
     bad.write_text("{")
-    with pytest.raises(NetError, match=r"bad\.json: not a net in JSON"):
+    with pytest.raises(NetError, match=r"bad\.json: damaged, or not JSON"):
         zoo.get(bad)
     with pytest.raises(NetError, match="features is 0"):
         zoo.get("small", classes=0)

@@ -8,11 +8,12 @@ processes leave is removed at the next start.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -81,15 +82,16 @@ def prepare(
     encoding = encoding or Encoding("jpeg", 256, 90)
     _check(encoding, shard_images, workers)
     train, val, output = expanded(train), expanded(val), expanded(output)
+    place = Path(os.path.realpath(output))
     for source in (train, val):
-        if any(same(source, folder) for folder in (output, *output.absolute().parents)):
+        if any(same(source, folder) for folder in (place, *place.parents)):
             raise UserError(f"output folder {output}: is inside {source}; expected another folder")
     kit = None if devkit is None else read_devkit(expanded(devkit))
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise failure(error, f"output folder {output}: cannot be created") from error
-    with _stoppable(), locked(output), _tidied(output), Pool(workers, progress) as pool:
+    with _stoppable(), _claimed(output), Pool(workers, progress) as pool:
         say(f"listing images in {train} and {val}")
         images = assemble(list_source(train, pool.map), list_source(val, pool.map), kit)
         for note in images.notes:
@@ -170,12 +172,21 @@ def _stoppable() -> Iterator[None]:
 
 
 @contextmanager
-def _tidied(folder: Path) -> Iterator[None]:
-    """Removes what killed processes have left, those of its own pool included."""
-    try:
-        yield
-    finally:
-        remove_leftovers(folder)
+def _claimed(folder: Path) -> Iterator[None]:
+    """Locks the folder, and removes at the end what killed processes have left.
+
+    A finished folder may be locked or read-only: it is not written to.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except UserError:
+            if not (folder / DESCRIPTION).exists():
+                raise
+        try:
+            yield
+        finally:
+            remove_leftovers(folder)
 
 
 def _check_space(run: Preparation, pool: Pool) -> None:

@@ -20,6 +20,7 @@ from PIL import Image
 from pyalexnet.data.dataset import Colour, Dataset, Split
 from pyalexnet.errors import DataError, UserError
 from pyalexnet.files import open_regular, read_json, reading
+from pyalexnet.text import printable
 
 VERSION = 1
 DESCRIPTION, MEAN, UNFINISHED = "dataset.json", "mean.npy", "unfinished.npz"
@@ -172,7 +173,7 @@ class ShardSplit(Split):
                 raise ValueError(f"size is {got} bytes; expected {image.nbytes}")
         except Exception as error:  # Pillow raises many types for damaged files
             raise DataError(
-                f"{path}: damaged: image {index} ({self.name(index)}): {error}"
+                f"{path}: damaged: image {index} ({printable(self.name(index))}): {error}"
             ) from error
 
     def _index(self, shard: int) -> NDArray[np.void]:
