@@ -180,12 +180,13 @@ def _check_opcodes(content: bytes) -> None:
     where each has the next one twice, exponential time to hash.
     """
     stack: list[int | None] = []  # tuples within each other, for each object; None: a mark
-    memo_size, tuples = 0, set()  # tuples' indices in the memo
+    tuples: set[int] = set()  # their indices in the memo
+    memo_size = 0
     for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
         name, before = opcode.name, opcode.stack_before
         if name not in _OPCODES or number > _MOST_OPCODES:
             raise _NotAllowed(f"{name} is not allowed in it")
-        index = memo_size if name == "MEMOIZE" else argument
+        index: Any = memo_size if name == "MEMOIZE" else argument
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
             if not 0 <= index <= len(content) or not stack:
                 raise _NotAllowed("a memo index is above the file's size")
