@@ -9,8 +9,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from pyalexnet.data import Dataset, WorkerDied, find_source
-from pyalexnet.errors import DataError, UserError
+from pyalexnet.data import Dataset, find_source
+from pyalexnet.data.reading import BadImage, ReadFault
+from pyalexnet.errors import DataError, MachineError, UserError
 from pyalexnet.model import Metrics, Totals
 from pyalexnet.nn.layers.loss import has_top5
 from pyalexnet.text import printable, version
@@ -119,7 +120,8 @@ class Report:
             lines["fit"] = plan.fitted
         for name, words in lines.items():
             self.display.line(f"{name:<8}{words}")
-            for note in self._dataset.notes if name == "data" else ():
+            notes = {"data": self._dataset.notes, "net": (plan.border,) if plan.border else ()}
+            for note in notes.get(name, ()):
                 self.display.line(f"{'':<8}{note}")
         if verbose:
             self.display.line(self._recipe(verbose).rstrip())
@@ -225,11 +227,11 @@ class Report:
     def unreadable(self, error: DataError, progress: Progress, skips: bool) -> DataError:
         """The error of an image that cannot be read, with advice."""
         advice = str(error)
-        if not isinstance(error, WorkerDied) and skips:
+        if isinstance(error, BadImage) and skips:
             advice += "; --skip-bad-images leaves such images out and counts them"
         if progress.step:
             advice += f"; saved {self._folder / LAST}; resume with: {self._command()}"
-        return DataError(advice)
+        return ReadFault(advice) if isinstance(error, MachineError) else DataError(advice)
 
     def _command(self, *more: str) -> str:
         return shlex.join(["pyalexnet-train", "--resume", str(self._folder), *more])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -196,22 +198,81 @@ def test_no_room_for_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
         next(loader.epoch())
 
 
-def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "startable", "left"),
+    [
+        (errno.EAGAIN, 3, 3),
+        (errno.EAGAIN, 0, 0),
+        (errno.EMFILE, 3, 1),
+        (errno.EMFILE, 1, 0),
+        (errno.ENOMEM, 2, 2),
+    ],
+)
+def test_fewer_processes(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: int,
+    startable: int,
+    left: int,
+) -> None:
     started, popen = [], subprocess.Popen
 
     def limited(*args: object, **more: object) -> object:
-        if started:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        if len(started) == startable:
+            raise OSError(number, os.strerror(number))
         started.append(1)
         return popen(*args, **more)  # type: ignore[call-overload]
 
     monkeypatch.setattr("subprocess.Popen", limited)
-    with (
-        Loader(Numbered(400), 8, workers=2) as loader,
-        pytest.raises(UserError, match=r"worker process cannot be started: .*unavailable"),
-    ):
-        next(loader.epoch())
+    seen = []
+    before = len(os.listdir("/proc/self/fd"))
+    with Loader(Numbered(100), 8, workers=4, seed=1) as loader:
+        for batch in loader.epoch():
+            seen += numbers(batch.images)
+            assert len(workers()) == left
+    assert sorted(seen) == [*range(100)]
     assert not workers()
+    assert len(os.listdir("/proc/self/fd")) <= before + 1  # the ring, which `batch` holds
+    how = f"{left} of 4 worker processes" if left else "the main thread instead of 4 worker"
+    printed = capfd.readouterr().err
+    assert how in printed and os.strerror(number) in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("startable", [0, 2])
+def test_fewer_threads(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], startable: int
+) -> None:
+    split = Numbered(100)
+    split.decodes = False
+    start, alive = threading.Thread.start, threading.active_count()
+
+    def limited(thread: threading.Thread) -> None:
+        if threading.active_count() - alive == startable:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr("threading.Thread.start", limited)
+    with Loader(split, 8, workers=4) as loader:
+        seen = [i for batch in loader.epoch() for i in numbers(batch.images)]
+    assert seen == [*range(100)]
+    how = "2 of 4 threads" if startable else "the main thread instead of 4 threads"
+    assert capfd.readouterr().err == f"images are read by {how}: no more can be started\n"
+
+
+@pytest.mark.parametrize("count", [3, 6, 9, 12, 16])
+def test_few_descriptors(count: int) -> None:
+    """All batches come, however few files may be open; or one error of the package's."""
+    split, seen = Numbered(100), []
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + count, limits[1]))
+    try:
+        with Loader(split, 8, workers=4) as loader:
+            for batch in loader.epoch():
+                seen += numbers(batch.images)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert seen == [*range(100)]
 
 
 SCRIPT = """
