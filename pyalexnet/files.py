@@ -132,10 +132,18 @@ def read_bytes(path: Path, limit: int, kind: type[UserError] = DataError) -> byt
         It cannot be read, or is larger; the message names it.
     """
     with reading(path, kind), open_regular(path) as file:
-        content = file.read(limit + 1)
+        content = read_at_most(file, limit + 1)
     if len(content) > limit:
         raise kind(f"{path}: has more than {limit:,} bytes; expected at most so many")
     return content
+
+
+def read_at_most(file: BinaryIO, count: int) -> bytes:
+    """The first `count` bytes of an open file, or all where it has fewer.
+
+    Its own `read` allocates all of `count` before it reads.
+    """
+    return file.read(min(count, os.fstat(file.fileno()).st_size + 1))
 
 
 def read_json(path: Path, kind: type[UserError] = DataError, limit: int = _TEXT_BYTES) -> Any:
@@ -187,8 +195,8 @@ def _words(error: Exception) -> str:
 
 
 def _check_nesting(value: Any, name: str, kind: type[UserError]) -> None:
-    level = [value]
-    for _ in range(_NESTED):
+    level: list[Any] = [[value]]  # one level more than its own
+    for _ in range(_NESTED + 1):
         inner = (one.values() if isinstance(one, dict) else one for one in level)
         level = [child for one in inner for child in one if isinstance(child, dict | list)]
         if not level:

@@ -259,3 +259,8 @@ def test_folder_whose_new_files_vanish(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os.path, "lexists", lambda path: False)
     with pytest.raises(MachineError, match=r"a\.txt: cannot be written: new files are removed"):
         files.replace(tmp_path / "a.txt", b"x")
+
+
+@pytest.mark.parametrize(("text", "value"), [("null", None), ("7", 7), ('"a"', "a")])
+def test_json_without_any_list_is_a_value(text: str, value: object) -> None:
+    assert files.parse_json(text, "a") == value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,6 +42,10 @@ class Split(ABC):
     def name(self, index: int) -> str:
         """Returns an image's name in messages and lists: its file name or its index."""
         return str(index)
+
+    def leave_out(self, indices: Sequence[int]) -> None:
+        """Marks images that were found unreadable; DataError if there are too many."""
+        self.labels[np.asarray(indices, np.int64)] = -1
 
     @abstractmethod
     def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:

@@ -12,13 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from pyalexnet.data import metadata
+from pyalexnet.data.reading import BadImage, image_content
 from pyalexnet.errors import DataError
+from pyalexnet.files import reading
 
 # Many JPEGs have broken EXIF data; Pillow warns about it.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(Tiff|Jpeg|Png)ImagePlugin")
 
-# EPS and WMF run other programs; Pillow only names the others, and leaves decoding to plugins.
-_NOT_DECODED = {"EPS", "WMF", "BUFR", "GRIB", "HDF5", "MPEG"}
+# Pillow's decoders of still images that run no other programs (as EPS and WMF do), unpack no more
+# than the pixels (FITS), and need no further packages.
+_FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA", "DIB", "ICO"),
+    *("ICNS", "PCX", "DCX", "DDS", "PSD", "QOI", "SGI", "SUN", "CUR", "FLI", "FTEX", "BLP", "GBR"),
+    *("IM", "MSP", "PCD", "PIXAR", "XBM", "XPM", "XVTHUMB"),
+)
 
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
@@ -38,9 +46,7 @@ _Square = Callable[[Image.Image], NDArray[np.uint8]]
 def formats() -> tuple[str, ...]:
     """Returns the formats that `load_image` reads: those of the installed Pillow."""
     Image.init()
-    # JPEG and PNG first: a file is tried in each in turn.
-    found = sorted(Image.OPEN, key=lambda name: (name not in ("JPEG", "PNG"), Image.ID.index(name)))
-    return tuple(name for name in found if name not in _NOT_DECODED)
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
 
 
 @functools.cache
@@ -73,15 +79,26 @@ def load_image(path: str | Path, size: int, *, channels: int = 3) -> NDArray[np.
     Raises
     ------
     DataError
-        The file is missing, damaged, not an image or no regular file, or has too many pixels.
+        The file is missing or no regular file; BadImage: it is damaged, not an image, or has too
+        many pixels.
+    MachineError
+        The system fails to read it.
     """
-    if not Path(path).is_file():  # opening a pipe would wait for its other end
-        raise DataError(_no_file(Path(path)))
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(_no_file(path))
+    with reading(path):
+        content = image_content(path)
+    return decode_file(content, size, name=path, channels=channels)
+
+
+def decode_file(content: bytes, size: int, *, name: object, channels: int = 3) -> NDArray[np.uint8]:
+    """Decodes an image file's content as `load_image` does; `name` is for errors."""
 
     def square(image: Image.Image) -> NDArray[np.uint8]:
-        return resize_image(image, size, channels=channels)
+        return _square(_upright(image), size, channels)
 
-    return _load(path, path, size, formats(), "image", square)
+    return _load(content, name, size, formats(), "image", square)
 
 
 def decode_image(
@@ -103,12 +120,12 @@ def decode_image(
     """
     kind = "JPEG or PNG image"
     if not content:
-        raise DataError(f"{name}: empty; expected a {kind}")
+        raise BadImage(f"{name}: empty; expected a {kind}")
 
     def square(image: Image.Image) -> NDArray[np.uint8]:
         return _square(image, size, channels)
 
-    return _load(BytesIO(content), name, size, ("JPEG", "PNG"), kind, square)
+    return _load(content, name, size, ("JPEG", "PNG"), kind, square)
 
 
 def resize_image(image: Image.Image, size: int, *, channels: int = 3) -> NDArray[np.uint8]:
@@ -125,7 +142,7 @@ def _no_file(path: Path) -> str:
 
 
 def _load(
-    file: str | Path | BytesIO,
+    content: bytes,
     name: object,
     size: int,
     formats: tuple[str, ...],
@@ -133,19 +150,36 @@ def _load(
     square: _Square,
 ) -> NDArray[np.uint8]:
     try:
-        with Image.open(file, formats=formats) as image:
+        content = metadata.stripped(content)
+        with Image.open(BytesIO(content), formats=formats) as image:
             _check_pixels(image)
             # Decode a large JPEG at reduced resolution, still at least twice the result's.
             image.draft("RGB", (2 * size, 2 * size))
+            if image.format == "PNG":
+                _finish_png(image, content)
             return square(image)
     except UnidentifiedImageError:
-        raise DataError(f"{name}: not a readable {kind}") from None
+        raise BadImage(f"{name}: not a readable {kind}") from None
     except MemoryError:  # says nothing about the image
         raise
-    except PermissionError as error:
-        raise DataError(f"{name}: cannot be read: {error.strerror}") from error
     except Exception as error:  # Pillow raises many types for damaged and oversized files
-        raise DataError(f"{name}: not a readable {kind}: {error}") from error
+        raise BadImage(f"{name}: not a readable {kind}: {error}") from error
+
+
+def _finish_png(image: Image.Image, content: bytes) -> None:
+    """Checks that a PNG has all its rows, and has Pillow know its transparent colour."""
+    image.load()
+    last_row = image.crop((0, image.height - 1, image.width, image.height))
+    # Pillow leaves rows that are missing black.
+    doubtful = metadata.is_interlaced(content) or not np.asarray(last_row).any()
+    if doubtful and not metadata.has_all_rows(content):
+        raise ValueError("truncated: its data end before its last row")
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int) and image.mode != "P":
+        image.info["transparency"] = metadata.grey_transparency(content, transparent)
+    elif isinstance(transparent, tuple) and metadata.depth(content) == 16:
+        # Of 16 bits, Pillow keeps the high 8.
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)
 
 
 def _check_pixels(image: Image.Image) -> None:
@@ -173,7 +207,11 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("pixels are floats; expected 8 or 16 bits")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip
-        high_bytes = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError(f"pixels are {values.min()} to {values.max()}; expected 0 to 65535")
+        high_bytes = (values >> 8).astype(np.uint8)
+        high_bytes[values == image.info.get("transparency", -1)] = 255
         return Image.fromarray(high_bytes).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")

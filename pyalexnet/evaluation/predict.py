@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pyalexnet import device as devices
-from pyalexnet.data.images import endings
+from pyalexnet.data.sources.image_files import LeftOut, find_images
 from pyalexnet.errors import CheckpointError, DataError
 from pyalexnet.evaluation import pixels
 from pyalexnet.evaluation import views as positions
@@ -107,12 +107,8 @@ def image_files(paths: Sequence[str | Path]) -> list[Path]:
                 raise DataError(f"{path}: no such file; expected an image or a folder of images")
             files.append(path)
             continue
-        found = sorted(
-            Path(folder, name)
-            for folder, _, names in os.walk(path)
-            for name in names
-            if name.lower().endswith(endings()) and not name.startswith(".")
-        )
+        names = find_images(path, LeftOut())
+        found = [path / os.fsdecode(name) for name in names]
         if not found:
             raise DataError(f"{path}: no image in this folder; expected some, such as *.jpg")
         files += found

@@ -51,6 +51,7 @@ class Plan:
     skip_bad_images: bool
     workers: int
     weight_stats: bool
+    border: str  #: that a part of what the net reads lies outside the images; "" where none does
     fitted: str  #: the numbers that follow from the size of the training set; "" for none
     options: dict[str, Any]  #: for the checkpoint: the options, with what was decided
 
@@ -158,6 +159,7 @@ def decide(
         skip_bad_images=options.skip_bad_images,
         workers=_given(options.workers, cores or count_cores()),
         weight_stats=options.weight_stats,
+        border=_border(net, dataset),
         fitted=_in_words(options, decided, len(dataset.train)),
         options=dataclasses.asdict(recorded),
         **decided,
@@ -221,14 +223,28 @@ def _check_fit(net: Net, options: Options, dataset: Dataset) -> None:
     stored = dataset.train.shape[:2]
     covered = math.prod(map(min, reads, stored)) / math.prod(reads)
     if covered < 1 - _ZEROS:
-        enlarge = f"--image-size {max(reads) * 8 // 7}, or "
+        size = max(reads) * 8 // 7
         source, _ = data.find_source(options.data)
+        option = "--image-size" if source.may_resize else "pyalexnet-prepare's --size"
         raise UserError(
             f"net {net.name} reads {reads[0]}×{reads[1]}, but images of {options.data} are "
             f"{stored[0]}×{stored[1]}: zeros would fill {100 * (1 - covered):.0f} % of its field; "
-            f"expected at most {100 * _ZEROS:.0f} %: give {enlarge * source.may_resize}"
+            f"expected at most {100 * _ZEROS:.0f} %: give {option} {size}, or "
             "another net, such as --net small"
         )
+
+
+def _border(net: Net, dataset: Dataset) -> str:
+    """A note where the net reads more than the images: "2 % of the net's 227×227 are zeros …"."""
+    _, *reads = net.input
+    rows, columns, _ = dataset.train.shape
+    covered = math.prod(map(min, reads, (rows, columns))) / math.prod(reads)
+    if covered == 1:
+        return ""
+    return (
+        f"{100 * (1 - covered):.0f} % of the net's {reads[0]}×{reads[1]} are zeros around images "
+        f"of {rows}×{columns} (image-size)"
+    )
 
 
 def build_net(options: Options, dataset: Dataset) -> Net:

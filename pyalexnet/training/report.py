@@ -9,7 +9,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from pyalexnet.data import Dataset, WorkerDied, find_source
+from pyalexnet.data import Dataset, find_source
+from pyalexnet.data.reading import BadImage
 from pyalexnet.errors import DataError, MachineError, UserError
 from pyalexnet.model import Metrics, Totals
 from pyalexnet.nn.layers.loss import has_top5
@@ -122,7 +123,8 @@ class Report:
             lines["fit"] = plan.fitted
         for name, words in lines.items():
             self.display.line(f"{name:<8}{words}")
-            for note in self._dataset.notes if name == "data" else ():
+            notes = {"data": self._dataset.notes, "net": (plan.border,) if plan.border else ()}
+            for note in notes.get(name, ()):
                 self.display.line(f"{'':<8}{note}")
         if verbose:
             self.display.line(self._recipe(verbose).rstrip())
@@ -228,7 +230,7 @@ class Report:
     def failed(self, error: UserError, saved: bool, skips: bool) -> UserError:
         """The error that ends a run, such as an image that cannot be read, with advice."""
         advice = str(error)
-        if isinstance(error, DataError) and not isinstance(error, WorkerDied) and skips:
+        if isinstance(error, BadImage) and skips:
             advice += "; --skip-bad-images leaves such images out and counts them"
         if saved:
             advice += f"; saved {self._folder / LAST}; resume with: {self._command()}"

@@ -18,7 +18,7 @@ from helpers.data_files import (
 )
 from pyalexnet.data import describe_sources, find_source, open_dataset
 from pyalexnet.data.sources import SOURCES
-from pyalexnet.errors import DataError
+from pyalexnet.errors import DataError, UserError
 
 pytestmark = pytest.mark.host_only("reads files")
 
@@ -190,3 +190,9 @@ def test_unknown_specification(
     assert describe_sources().startswith("shapes, DIR, mnist:DIR, ")
     with pytest.raises(DataError, match=rf"^data is {found}; expected {expected}"):
         open_dataset(spec)
+
+
+@pytest.mark.parametrize("spec", ["~nobody-of-that-name/x", "mnist:~nobody-of-that-name/x"])
+def test_an_unknown_user_is_named(spec: str) -> None:
+    with pytest.raises(UserError, match="there is no user nobody-of-that-name"):
+        find_source(spec)

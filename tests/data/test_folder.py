@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -15,7 +16,7 @@ from PIL import Image
 
 from helpers.data_files import random_bytes, write_folder, write_image
 from pyalexnet.data import Loader, load_image, mean_image, open_dataset
-from pyalexnet.errors import DataError
+from pyalexnet.errors import DataError, MachineError
 
 pytestmark = pytest.mark.host_only("reads files")
 
@@ -49,8 +50,7 @@ def test_other_files_and_hidden_ones_are_left_out_and_counted(tmp_path: Path) ->
     assert open_dataset(f"folder:{tmp_path}").notes == ()
     (tmp_path / "train" / "ant" / "notes.txt").write_text("x")
     data = open_dataset(f"folder:{tmp_path}")
-    rule = "(hidden, no regular file, or not named as an image)"
-    assert data.notes == (f"1 left out: ant/notes.txt {rule}",)
+    assert data.notes == ("1 left out: ant/notes.txt (not named as an image)",)
     (tmp_path / "train" / "ant" / "._0.jpg").write_text("x")
     (tmp_path / "train" / ".hidden").mkdir()
     (tmp_path / "train" / "README").write_text("x")
@@ -58,7 +58,10 @@ def test_other_files_and_hidden_ones_are_left_out_and_counted(tmp_path: Path) ->
     (tmp_path / "val" / "bee" / "new\nline.txt").write_text("x")
     data = open_dataset(f"folder:{tmp_path}")
     assert (len(data.train), len(data.val)) == (6, 4)
-    assert data.notes == (f"6 left out: test/, .hidden, README and 3 more {rule}",)
+    assert data.notes == (
+        "6 left out: test/ (neither train/ nor val/), .hidden (hidden), README (not named as an "
+        "image) and 3 more",
+    )
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
@@ -78,7 +81,8 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
         *("bee/0.jpg", "bee/1.png", "bee/2.JPEG"),
     ]
     assert data.notes[0].startswith(
-        "5 left out: ant/broken.jpg, ant/circle.jpg, ant/pipe.jpg and 2 more"
+        "5 left out: ant/broken.jpg (a link that leads nowhere), ant/circle.jpg (a link that leads "
+        "nowhere), ant/pipe.jpg (no regular file) and 2 more"
     )
     images = data.train.read(np.array([0, 3]))
     np.testing.assert_array_equal(images[0], images[1])
@@ -101,7 +105,10 @@ def test_folders_within_a_class_belong_to_it(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         data.train.read(np.array([3]))[0], load_image(ant / "2019" / "may" / "0.jpg", 8)
     )
-    assert data.notes[0].startswith("2 left out: elsewhere/, ant/.thumbnails (")
+    assert data.notes[0] == (
+        "3 left out: elsewhere/ (neither train/ nor val/), ant/.thumbnails (hidden), "
+        "ant/2019/back/ (a link back)"
+    )
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 20), (20, 60), (31, 31), (5, 5)])
@@ -241,6 +248,41 @@ def test_damaged_image_stops_reading_or_is_skipped(tmp_path: Path) -> None:
 
     expected = strict.read(np.array([0, 1, 2, 4, 5])).mean(axis=0, dtype=np.float64)
     np.testing.assert_allclose(mean_image(split), expected, rtol=1e-6)
+
+
+def test_errors_of_the_system_are_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path)
+    split = open_dataset(f"folder:{tmp_path}", size=8, skip_bad=True).train
+    waits: list[float] = []
+    monkeypatch.setattr("pyalexnet.data.reading.time.sleep", waits.append)
+    left = [2]
+
+    def away(path: Path) -> bytes:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return path.read_bytes()
+
+    monkeypatch.setattr("pyalexnet.data.sources.folder.image_content", away)
+    assert split.read(np.arange(1)).any() and len(waits) == 2
+    left[0] = 1000
+    with pytest.raises(MachineError, match=r"ant/0\.jpg: cannot be read: Stale file handle") as it:
+        split.read(np.arange(1))
+    assert isinstance(it.value, DataError) and split.skipped == 0
+
+
+def test_more_than_a_tenth_unreadable_is_an_error(tmp_path: Path) -> None:
+    train = write_folder(tmp_path, each=10) / "train"
+    for number in range(3):
+        (train / "ant" / f"{3 * number}.jpg").write_bytes(b"damaged")
+    split = open_dataset(f"folder:{tmp_path}", size=8, skip_bad=True).train
+    with (
+        Loader(split, 4, workers=0) as loader,
+        pytest.raises(DataError, match=r"3 of 20 images .* such as ant/0\.jpg; expected at most 2"),
+    ):
+        list(loader.epoch())
 
 
 def test_loader_gives_the_label_of_a_skipped_image(tmp_path: Path) -> None:

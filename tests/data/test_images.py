@@ -14,6 +14,7 @@ from helpers.data_files import random_bytes, write_image
 from helpers.imagenet_files import odd_image
 from pyalexnet.data import load_image
 from pyalexnet.data.images import decode_image, endings, resize_image
+from pyalexnet.data.reading import BadImage
 from pyalexnet.errors import DataError
 
 pytestmark = pytest.mark.host_only("reads files")
@@ -145,3 +146,84 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(DataError, match=r"pipe\.jpg: not a regular file; expected an image file"):
         load_image(tmp_path / "pipe.jpg", 8)
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    checksum = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + checksum
+
+
+def png(
+    pixels: bytes, depth: int, colours: int, *more: bytes, size: int = 8, passes: int = 0
+) -> bytes:
+    header = struct.pack(">IIBBBBB", size, size, depth, colours, 0, 0, passes)
+    parts = [chunk(b"IHDR", header), *more, chunk(b"IDAT", zlib.compress(pixels))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IEND", b"")])
+
+
+@pytest.mark.parametrize(
+    ("depth", "value", "row"),
+    [
+        (16, 5000, struct.pack(">8H", *[5000, 5001] * 4)),
+        (8, 90, bytes([90, 91] * 4)),
+        (4, 5, bytes([0x56] * 4)),
+        (2, 1, bytes([0b01100110] * 2)),
+        (1, 0, bytes([0b01010101])),
+    ],
+)
+def test_a_transparent_grey_becomes_white(depth: int, value: int, row: bytes) -> None:
+    content = png((b"\0" + row) * 8, depth, 0, chunk(b"tRNS", struct.pack(">H", value)))
+    image = decode_image(content, 8, name="a")
+    other = {16: 5001 >> 8, 8: 91, 4: 6 * 17, 2: 2 * 85, 1: 255}[depth]
+    assert (image[:, ::2] == 255).all() and (image[:, 1::2] == other).all()
+
+
+def test_a_transparent_colour_of_16_bits_becomes_white() -> None:
+    row = struct.pack(">24H", *[256, 512, 768, 9000, 9000, 9000] * 4)
+    content = png((b"\0" + row) * 8, 16, 2, chunk(b"tRNS", struct.pack(">3H", 256, 512, 768)))
+    image = decode_image(content, 8, name="a")
+    assert (image[:, ::2] == 255).all() and (image[:, 1::2] == 9000 >> 8).all()
+
+
+@pytest.mark.parametrize("passes", [0, 1])
+def test_a_png_without_its_last_rows_is_truncated(passes: int) -> None:
+    row = bytes(25) if passes else b"\0" + bytes([9]) * 24
+    with pytest.raises(BadImage, match="truncated"):
+        decode_image(png(row * 3, 8, 2, passes=passes), 8, name="a")
+    black = png(bytes(25 * 8), 8, 2)
+    assert not decode_image(black, 8, name="a").any()
+
+
+def test_an_interlaced_png_that_is_whole_is_read(tmp_path: Path) -> None:
+    # Passes of 1, 1, 1×2, 2×2, … pixels: rows and their filters' bytes.
+    sizes = [(1, 1), (1, 1), (1, 2), (2, 2), (2, 4), (4, 4), (4, 8)]
+    rows = b"".join((b"\0" + bytes([7] * 3 * across)) * down for down, across in sizes)
+    assert (decode_image(png(rows, 8, 2, passes=1), 8, name="a") == 7).all()
+
+
+@pytest.mark.parametrize("kind", [b"iCCP", b"zTXt", b"iTXt", b"tEXt", b"eXIf", b"sPLT"])
+def test_metadata_cannot_make_a_png_unreadable(kind: bytes) -> None:
+    rows = (b"\0" + bytes([9]) * 24) * 8
+    bomb = b"name\0\0" + zlib.compress(bytes(1 << 22))
+    for text in (bomb, b"", b"\xff" * 100_000):
+        content = png(rows, 8, 2, chunk(kind, text))
+        assert (decode_image(content, 8, name="a") == 9).all()
+    wrong_sum = png(rows, 8, 2, chunk(kind, b"x")[:-1] + b"\0")
+    assert (decode_image(wrong_sum, 8, name="a") == 9).all()
+
+
+def test_metadata_cannot_make_a_jpeg_unreadable(tmp_path: Path) -> None:
+    whole = write_image(tmp_path / "a.jpg").read_bytes()
+    junk = b"".join(
+        b"\xff" + bytes([marker]) + struct.pack(">H", 60_002) + begin.ljust(60_000, b"\xff")
+        for marker in (0xE1, 0xE2, 0xED, 0xFE)
+        for begin in (b"Exif\0\0II", b"MPF\0II*\0", b"Photoshop 3.0\08BIM", b"ICC_PROFILE\0")
+    )
+    image = decode_image(whole[:2] + junk * 20 + whole[2:], 8, name="a")
+    np.testing.assert_array_equal(image, decode_image(whole, 8, name="a"))
+
+
+def test_pixels_beyond_16_bits_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((8, 8), 70_000, np.int32)).save(tmp_path / "a.tiff")
+    with pytest.raises(BadImage, match="pixels are 70000 to 70000; expected 0 to 65535"):
+        load_image(tmp_path / "a.tiff", 8)

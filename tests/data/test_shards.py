@@ -279,6 +279,17 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
         (lambda d: d["train"]["shards"][0].update(images="x"), "damaged"),
         (lambda d: d.update(classes=[{}, {}]), "damaged"),
         (lambda d: d["colour"].update(values=[1, 2]), "damaged"),
+        (lambda d: d["colour"].update(values=[1, 2, "x"]), "damaged"),
+        (lambda d: d.update(classes=7), "damaged: the list of classes|the list of classes is not"),
+        (lambda d: d["classes"][0].update(wnid=7), "a class's wnid is not"),
+        (lambda d: d["classes"][0].update(words=[7]), "a class's words is not"),
+        (lambda d: d["train"].update(images=10**30), "train's number of images is not"),
+        (lambda d: d["train"]["shards"][0].update(images=-1), "a shard's images is not"),
+        (lambda d: d["train"]["shards"][0].update(bytes=1e3), "a shard's bytes is not"),
+        (lambda d: d["encoding"].update(size=-4), "the images' size is not"),
+        (lambda d: d["encoding"].update(format=["jpeg"]), "the images' format is not"),
+        (lambda d: d.pop("mean"), "KeyError: 'mean'"),
+        (lambda d: d.update(version=[1]), "version is"),
         (lambda d: d["classes"].pop(), "damaged: a label of train is 1; expected -1 to 0"),
         (
             lambda d: d["encoding"].update(size=SIZE + 1),
@@ -428,3 +439,69 @@ def test_split_of_one_shard(prepared: Path) -> None:
     one = ShardSplit(prepared, "train", description, only=1)
     assert [one.name(i) for i in range(len(one))] == TRAIN[2:5]
     np.testing.assert_array_equal(one.read(np.arange(3)), whole.read(np.arange(2, 5)))
+
+
+def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
+    """Changes an array on disk, and dataset.json's size of the file."""
+    np.save(path, change(np.load(path)))
+    name, key = path.name.partition(".")[0], "index_bytes" if ".index" in path.name else "bytes"
+    split, _, number = name.partition("-")
+    size = path.stat().st_size
+    edit(
+        path.parent / "dataset.json", lambda d: d[split]["shards"][int(number)].update({key: size})
+    )
+
+
+def with_field(name: str, value: object) -> Callable[[Any], Any]:
+    def change(index: Any) -> Any:
+        index[name][0] = value
+        return index
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda index: np.zeros(2, [(name, "f8") for name in index.dtype.names]), "array is"),
+        (lambda index: index[["label"]], "array is .*; expected 2 records of label, name"),
+        (lambda index: index[:1], r"array is .*\(1,\); expected 2 records"),
+        (with_field("label", 2**30), "a label of train is 1073741824; expected -1 to 1"),
+        (with_field("label", -2), "a label of train is -2; expected -1 to 1"),
+    ],
+)
+def test_damaged_index(copied: Path, change: Callable[[Any], Any], message: str) -> None:
+    rewrite(copied / "train-00000.index.npy", change)
+    with pytest.raises(DataError, match=message):
+        open_dataset(f"imagenet:{copied}")
+
+
+@pytest.mark.parametrize(("name", "value"), [("offset", -1), ("bytes", -1), ("bytes", 2**62)])
+def test_image_outside_of_its_shard(copied: Path, name: str, value: int) -> None:
+    if "offset" not in np.load(copied / "train-00000.index.npy").dtype.names:
+        pytest.skip("raw images have no places of their own")
+    rewrite(copied / "train-00000.index.npy", with_field(name, value))
+    with pytest.raises(DataError, match=r"00000\.index\.npy: damaged: an image lies outside"):
+        open_dataset(f"imagenet:{copied}")
+
+
+def test_mean_that_is_no_number(copied: Path) -> None:
+    np.save(copied / "mean.npy", np.full((SIZE, SIZE, 3), np.nan, np.float32))
+    with pytest.raises(DataError, match=r"mean\.npy: array is .* of finite numbers"):
+        open_dataset(f"imagenet:{copied}")
+
+
+def test_shards_that_the_system_does_not_give(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = open_dataset(f"imagenet:{copied}").train
+    waits: list[float] = []
+    monkeypatch.setattr("pyalexnet.data.reading.time.sleep", waits.append)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("pyalexnet.data.sources.shards.os.pread", fail)
+    with pytest.raises(MachineError, match=r"train-00000\.npy: cannot be read: Input/output error"):
+        train.read(np.arange(1))
+    assert len(waits) == 3

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -100,18 +102,20 @@ def test_unreadable_images_are_known_to_the_callers_split() -> None:
 
 def test_an_image_skipped_by_one_worker_is_skipped_by_all(tmp_path: Path) -> None:
     """Workers share the labels, so an image skipped in one epoch is skipped in the next."""
-    train = write_folder(tmp_path, classes=("ant",), each=16) / "train"
-    whole = {image: image.read_bytes() for image in (train / "ant").iterdir()}
+    train = write_folder(tmp_path, classes=("ant",), each=32) / "train"
+    whole = {path: path.read_bytes() for path in (train / "ant" / f"{n}.jpg" for n in (0, 3, 6))}
     for image in whole:
         image.write_bytes(b"damaged")
     split = open_dataset(f"folder:{tmp_path}", size=8, skip_bad=True).train
     with Loader(split, 16, workers=2, seed=1) as loader:
         for epoch in range(3):
             for batch in loader.epoch(epoch):
-                assert (batch.labels == -1).all() and not batch.images.any()
+                assert all(
+                    image.any() == (label >= 0) for image, label in zip(*batch[:2], strict=True)
+                )
             for image, content in whole.items():  # repaired, but not read again
                 image.write_bytes(content)
-    assert split.skipped == 16
+    assert split.skipped == 3
 
 
 def test_error_arrives_as_itself_after_the_batches_before_it() -> None:
@@ -194,22 +198,81 @@ def test_no_room_for_the_ring(monkeypatch: pytest.MonkeyPatch) -> None:
         next(loader.epoch())
 
 
-def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "startable", "left"),
+    [
+        (errno.EAGAIN, 3, 3),
+        (errno.EAGAIN, 0, 0),
+        (errno.EMFILE, 3, 1),
+        (errno.EMFILE, 1, 0),
+        (errno.ENOMEM, 2, 2),
+    ],
+)
+def test_fewer_processes(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    number: int,
+    startable: int,
+    left: int,
+) -> None:
     started, popen = [], subprocess.Popen
 
     def limited(*args: object, **more: object) -> object:
-        if started:
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        if len(started) == startable:
+            raise OSError(number, os.strerror(number))
         started.append(1)
         return popen(*args, **more)  # type: ignore[call-overload]
 
     monkeypatch.setattr("subprocess.Popen", limited)
-    with (
-        Loader(Numbered(400), 8, workers=2) as loader,
-        pytest.raises(UserError, match=r"worker process cannot be started: .*unavailable"),
-    ):
-        next(loader.epoch())
+    seen = []
+    before = len(os.listdir("/proc/self/fd"))
+    with Loader(Numbered(100), 8, workers=4, seed=1) as loader:
+        for batch in loader.epoch():
+            seen += numbers(batch.images)
+            assert len(workers()) == left
+    assert sorted(seen) == [*range(100)]
     assert not workers()
+    assert len(os.listdir("/proc/self/fd")) <= before + 1  # the ring, which `batch` holds
+    how = f"{left} of 4 worker processes" if left else "the main thread instead of 4 worker"
+    printed = capfd.readouterr().err
+    assert how in printed and os.strerror(number) in printed and printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("startable", [0, 2])
+def test_fewer_threads(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], startable: int
+) -> None:
+    split = Numbered(100)
+    split.decodes = False
+    start, alive = threading.Thread.start, threading.active_count()
+
+    def limited(thread: threading.Thread) -> None:
+        if threading.active_count() - alive == startable:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr("threading.Thread.start", limited)
+    with Loader(split, 8, workers=4) as loader:
+        seen = [i for batch in loader.epoch() for i in numbers(batch.images)]
+    assert seen == [*range(100)]
+    how = "2 of 4 threads" if startable else "the main thread instead of 4 threads"
+    assert capfd.readouterr().err == f"images are read by {how}: no more can be started\n"
+
+
+@pytest.mark.parametrize("count", [3, 6, 9, 12, 16])
+def test_few_descriptors(count: int) -> None:
+    """All batches come, however few files may be open; or one error of the package's."""
+    split, seen = Numbered(100), []
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + count, limits[1]))
+    try:
+        with Loader(split, 8, workers=4) as loader:
+            for batch in loader.epoch():
+                seen += numbers(batch.images)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert seen == [*range(100)]
 
 
 SCRIPT = """

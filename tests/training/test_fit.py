@@ -66,9 +66,18 @@ def test_nets_that_would_read_mostly_zeros_are_refused(
 @pytest.mark.host_only("computes nothing")
 def test_prepared_images_cannot_be_enlarged() -> None:
     options = Options(net="alexnet", data="imagenet:prepared")
-    with pytest.raises(UserError, match="expected at most 25 %: give another net") as caught:
+    message = "expected at most 25 %: give pyalexnet-prepare's --size 256, or another net"
+    with pytest.raises(UserError, match=message) as caught:
         decide(options, images(64))
     assert "image-size" not in str(caught.value)
+
+
+@pytest.mark.host_only("computes nothing")
+def test_a_little_border_is_noted() -> None:
+    plan = decide(Options(net="alexnet-caffe", data="folder:photos"), images(224))
+    expected = "3 % of the net's 227×227 are zeros around images of 224×224 (image-size)"
+    assert plan.border == expected
+    assert not decide(Options(net="alexnet", data="folder:photos"), images(224)).border
 
 
 @pytest.mark.host_only("computes nothing")

@@ -25,7 +25,14 @@ from helpers.splits import workers
 from helpers.target import assign
 from helpers.tiny import STEPS, records, run
 from pyalexnet.data.augmentation import shuffled
-from pyalexnet.errors import CheckpointError, DataError, DeviceError, NetError, UserError
+from pyalexnet.errors import (
+    CheckpointError,
+    DataError,
+    DeviceError,
+    MachineError,
+    NetError,
+    UserError,
+)
 from pyalexnet.model import Metrics, Model
 from pyalexnet.nn.layers import Dropout, Linear
 from pyalexnet.nn.net import Net
@@ -414,6 +421,22 @@ def test_an_image_that_becomes_unreadable_loses_nothing(
         run(tmp_path, on_step=at_step(STEPS, damage))
     assert load(tmp_path / "run" / "last.safetensors").progress.step == 2 * STEPS - 1
     image.write_bytes(whole)
+    assert_same_end(trainer.train(output=str(tmp_path / "run"), resume=True), uninterrupted)
+
+
+def test_a_file_server_that_is_away_loses_nothing_and_skips_nothing(
+    uninterrupted: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyalexnet.data.reading.time.sleep", lambda seconds: None)
+    data = tmp_path / "data"
+
+    def leave() -> None:
+        data.rename(tmp_path / "away")
+
+    with pytest.raises(MachineError, match=r"cannot be read: No such file.*--resume ") as caught:
+        run(tmp_path, on_step=at_step(STEPS, leave), workers=0, skip_bad_images=True)
+    assert "skip-bad" not in str(caught.value)
+    (tmp_path / "away").rename(data)
     assert_same_end(trainer.train(output=str(tmp_path / "run"), resume=True), uninterrupted)
 
 

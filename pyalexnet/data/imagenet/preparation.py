@@ -24,8 +24,9 @@ from pyalexnet.data.sources.shards import (
     UNFINISHED,
     VERSION,
     Encoding,
+    check,
+    check_shard,
     check_sizes,
-    described,
     open_imagenet,
     read_description,
     shard_name,
@@ -36,7 +37,6 @@ from pyalexnet.files import is_passing, naming, parse_json, read_bytes, reading,
 from pyalexnet.text import printable, shortened
 
 SPLITS = ("train", "val")
-LARGEST_SIZE = 4096  # rows and columns; the sums of each process then take 400 MB
 
 _STATE_BYTES = 1 << 28  # of an unfinished folder's state at most, without the sums
 
@@ -117,7 +117,6 @@ class Preparation:
             return False
         before = read_description(self.folder)
         self._compare(before)
-        check_shards(self.folder, before)
         open_imagenet(self.folder)
         self._remove_state()
         return True
@@ -168,16 +167,16 @@ class Preparation:
             self.sums = PixelSums.restored(saved)
         self.shards = {(split, number): shard for split, number, shard in before["shards"]}
         self.skipped = [(split, Skipped(*item)) for split, item in before["left_out"]]
-        _check(self.shards.keys() <= set(self.parts()), "the list of shards")
+        check(self.shards.keys() <= set(self.parts()), "the list of shards")
         for (split, number), shard in self.shards.items():
-            _check_shard(shard)
-            _check(shard["images"] <= self.size(split, number), "a shard's images")
+            check_shard(shard)
+            check(shard["images"] <= self.size(split, number), "a shard's images")
         for split, item in self.skipped:
             names = split in SPLITS and all(isinstance(part, str) for part in item)
-            _check(names, "the list of skipped files")
+            check(names, "the list of skipped files")
         counts = [shard["images"] for (split, _), shard in self.shards.items() if split == "train"]
         sums = self.sums.total.shape == self.encoding.shape and self.sums.count == sum(counts)
-        _check(sums, "the sums")
+        check(sums, "the sums")
 
     def _compare(self, before: dict[str, Any]) -> None:
         try:
@@ -264,32 +263,6 @@ def _checksum(names: list[str]) -> str:
     return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:12]
 
 
-def check_shards(folder: Path, description: dict[str, Any]) -> list[tuple[str, int]]:
-    """Returns split and number of all shards; raises DataError if their entries are damaged."""
-    parts = []
-    with described(folder):
-        size = description["encoding"]["size"]
-        _check(type(size) is int and 1 <= size <= LARGEST_SIZE, "the images' size")
-        for split in SPLITS:
-            shards = description[split]["shards"]
-            for number, shard in enumerate(shards):
-                _check_shard(shard)
-                parts.append((split, number))
-            images = sum(shard["images"] for shard in shards)
-            _check(description[split]["images"] == images, f"{split}'s number of images")
-    return parts
-
-
-def _check_shard(shard: Any) -> None:
-    """Raises ValueError unless this is a shard's entry in dataset.json."""
-    counts, sums = ("images", "bytes", "index_bytes"), ("sha256", "index_sha256")
-    _check(isinstance(shard, dict) and shard.keys() == {*counts, *sums}, "a shard's keys")
-    for key in counts:
-        _check(type(shard[key]) is int and shard[key] >= 0, f"a shard's {key}")
-    for key in sums:
-        _check(isinstance(shard[key], str), f"a shard's {key}")
-
-
-def _check(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(f"{what} is not as pyalexnet-prepare writes it")
+def listed_shards(description: dict[str, Any]) -> list[tuple[str, int]]:
+    """Returns split and number of all shards in dataset.json."""
+    return [(split, n) for split in SPLITS for n in range(len(description[split]["shards"]))]

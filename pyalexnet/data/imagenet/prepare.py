@@ -25,9 +25,15 @@ from pyalexnet.data.imagenet.devkit import read_devkit
 from pyalexnet.data.imagenet.labels import assemble
 from pyalexnet.data.imagenet.listing import Listing
 from pyalexnet.data.imagenet.pool import Pool
-from pyalexnet.data.imagenet.preparation import LARGEST_SIZE, SPLITS, Preparation, check_shards
+from pyalexnet.data.imagenet.preparation import SPLITS, Preparation, listed_shards
 from pyalexnet.data.imagenet.writing import Task, write_shard
-from pyalexnet.data.sources.shards import DESCRIPTION, MEAN, Encoding, described, read_description
+from pyalexnet.data.sources.shards import (
+    DESCRIPTION,
+    LARGEST_SIZE,
+    MEAN,
+    Encoding,
+    read_description,
+)
 from pyalexnet.errors import DataError, UserError
 from pyalexnet.files import expanded, failure, locked, reading, remove_leftovers, same
 from pyalexnet.streams import say
@@ -121,9 +127,8 @@ def verify(output: Path, *, workers: int | None = None, progress: bool = True) -
     _check_workers(workers)
     output = expanded(output)
     description = read_description(output)
-    with described(output):
-        mean = description["mean"]["sha256"]
-    parts = check_shards(output, description)
+    mean = description["mean"]["sha256"]
+    parts = listed_shards(description)
     total = sum(description[split]["images"] for split in SPLITS)
     wrong = []
     path = output / MEAN

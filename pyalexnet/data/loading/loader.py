@@ -21,6 +21,7 @@ from pyalexnet.data.loading.workers import (
     Task,
     Threads,
     Workers,
+    say_fewer,
 )
 
 _CHUNK = 8  # minimum of images per task of a process
@@ -197,14 +198,17 @@ class Loader:
 
     def _started(self) -> Workers:
         slots, shape = 1 + self._hold + self._ahead, self.split.shape
-        workers: Workers
-        if self._workers and self.split.decodes:
-            workers = Processes(self._reader, slots, self._size, shape, self._workers)
-        else:
-            ring = Ring(slots, self._size, shape)
-            workers = Inline(self._reader, ring)
-            if self._workers:
-                workers = Threads(self._reader, ring, self._workers)
+        workers: Workers | None = None
+        try:
+            if self._workers and self.split.decodes:
+                workers = Processes(self._reader, slots, self._size, shape, self._workers)
+            elif self._workers:
+                workers = Threads(self._reader, Ring(slots, self._size, shape), self._workers)
+        except OSError as error:  # too few processes, threads or descriptors
+            what = "worker processes" if self.split.decodes else "threads"
+            say_fewer(0, self._workers, what, error.strerror or str(error))
+        if workers is None:
+            workers = Inline(self._reader, Ring(slots, self._size, shape))
         if self._pin is not None:
             try:
                 self._pin(workers.ring.memory)
@@ -233,4 +237,5 @@ class Loader:
         self._left[done.task.batch] -= 1
         if done.error is not None:
             self._errors[done.task.batch, done.task.begin] = done.error
-        self.split.labels[done.unreadable] = -1  # a worker process has set only its own copy
+        if done.unreadable:  # a worker process has set only its own copy
+            self.split.leave_out(done.unreadable)

@@ -11,6 +11,7 @@ nothing is left behind.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import mmap
 import multiprocessing
@@ -20,6 +21,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections import deque
@@ -211,7 +213,12 @@ class Threads(Workers):
 
     def __init__(self, reader: Reader, ring: Ring, workers: int) -> None:
         self.ring, self._reader = ring, reader
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="pyalexnet-loader")
+        started = _startable(workers)
+        if not started:
+            raise OSError(errno.EAGAIN, "no more can be started")
+        if started < workers:
+            say_fewer(started, workers, "threads", "no more can be started")
+        self._pool = ThreadPoolExecutor(started, thread_name_prefix="pyalexnet-loader")
         self._tasks: deque[Future[Result]] = deque()
 
     def submit(self, task: Task) -> None:
@@ -231,6 +238,35 @@ class Threads(Workers):
         self._pool.shutdown(cancel_futures=True)
 
 
+def _startable(count: int) -> int:
+    """How many of so many threads this process can start."""
+    end, started = threading.Event(), []
+    try:
+        for _ in range(count):
+            thread = threading.Thread(target=end.wait)
+            thread.start()
+            started.append(thread)
+    except RuntimeError:
+        pass
+    finally:
+        end.set()
+        for thread in started:
+            thread.join()
+    return len(started)
+
+
+def say_fewer(started: int, wanted: int, what: str, why: str) -> None:
+    """Prints that images are read by fewer workers than asked for."""
+    if sys.stderr is not None:
+        how = (
+            f"{started} of {wanted} {what}"
+            if started
+            else f"the main thread instead of {wanted} {what}"
+        )
+        with contextlib.suppress(OSError):
+            print(f"images are read by {how}: {why}", file=sys.stderr, flush=True)
+
+
 class Processes(Workers):
     """Processes, for splits that decode.
 
@@ -238,10 +274,14 @@ class Processes(Workers):
     no lock, which a dying worker might hold. Each has its own pipe for results. The split is
     pickled once, into the ring's shared memory; all workers use its large arrays there.
 
+    Where the system has too few processes or descriptors, there are fewer, which a line says.
+
     Raises
     ------
     UserError
-        There is too little memory for the ring, or a process cannot be started.
+        There is too little memory for the ring.
+    OSError
+        No process can be started.
     """
 
     def __init__(
@@ -266,20 +306,40 @@ class Processes(Workers):
                     memory[begin : begin + length] = part
                 self.ring = Ring(slots, size, shape, memory)
                 form = json.dumps([slots, size, shape, layout])
-                for _ in range(workers):
-                    self._start(taking, file, form)
-        except BaseException as error:
+                self._start_all(workers, taking, file, form)
+        except BaseException:
             self.close()
-            if isinstance(error, OSError):
-                raise UserError(f"a worker process cannot be started: {error}") from error
             raise
         finally:
             os.close(taking)
+
+    def _start_all(self, count: int, taking: int, file: int, form: str) -> None:
+        for _ in range(count):
+            try:
+                self._start(taking, file, form)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE):  # others need some, too
+                    for results in list(self._workers)[len(self._workers) // 2 :]:
+                        self._end(results)
+                if not self._workers:
+                    raise
+                why = error.strerror or str(error)
+                say_fewer(len(self._workers), count, "worker processes", why)
+                return
+
+    def _end(self, results: connection.Connection) -> None:
+        worker = self._workers.pop(results)
+        worker.kill()  # workers only read, so that is safe
+        worker.wait()
+        results.close()
 
     def _start(self, taking: int, file: int, form: str) -> None:
         results, sender = multiprocessing.Pipe(duplex=False)
         try:
             worker = processes.start(serve, (taking, sender.fileno(), file), [form])
+        except BaseException:
+            results.close()
+            raise
         finally:
             sender.close()
         self._workers[results] = worker
@@ -309,13 +369,10 @@ class Processes(Workers):
         if self._giving >= 0:
             os.close(self._giving)
             self._giving = -1
-        # Workers only read, so killing them is safe.
-        for worker in self._workers.values():
+        for worker in self._workers.values():  # all of them before the first is waited for
             worker.kill()
-        for results, worker in self._workers.items():
-            worker.wait()
-            results.close()
-        self._workers = {}
+        for results in list(self._workers):
+            self._end(results)
 
     def __del__(self) -> None:
         self.close()
@@ -339,6 +396,8 @@ def _shared(size: int) -> Any:
             os.close(file)
             raise
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
         raise UserError(
             f"shared memory for prefetched images: {size / 1e6:,.0f} MB cannot be allocated: "
             f"{error.strerror}; a smaller batch or fewer workers need less"

@@ -23,6 +23,7 @@ from pyalexnet.data.dataset import Dataset
 from pyalexnet.data.sources import cifar10, folder, idx, shapes, shards
 from pyalexnet.data.sources.image_files import entries, is_folder, listed
 from pyalexnet.errors import DataError
+from pyalexnet.files import expanded
 
 
 class Request(NamedTuple):
@@ -67,14 +68,14 @@ SOURCES: dict[str, Source] = {
             "mnist",
             lambda asked: idx.open_mnist(asked.path),
             idx.FILES,
-            lambda path: idx.is_idx(path) and not idx.is_fashion(path),
+            idx.is_idx,
             may_resize=True,
         ),
         Source(
             "fashion-mnist",
             lambda asked: idx.open_fashion_mnist(asked.path),
             idx.FILES,
-            lambda path: idx.is_idx(path) and idx.is_fashion(path),
+            idx.is_fashion,
             may_resize=True,
         ),
         Source(
@@ -120,10 +121,10 @@ def find_source(spec: str) -> tuple[Source, Path | None]:
     name, colon, place = spec.partition(":")
     source = SOURCES.get(name)
     if source is not None and source.files and place:
-        return source, Path(place).expanduser()
+        return source, expanded(place)
     if source is not None and not source.files and not colon:
         return source, None
-    path = Path(spec).expanduser()
+    path = expanded(spec)
     if spec and path.is_dir():
         return _recognised(path), path
     found = ", a file" if path.is_file() else ", no folder here" * (source is None)

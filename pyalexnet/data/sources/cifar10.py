@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
+from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 
 from pyalexnet.data.dataset import ArraySplit, Dataset, check_labels
 from pyalexnet.errors import DataError
+from pyalexnet.files import read_bytes
+from pyalexnet.text import printable
 
 CLASSES = [
     "airplane",
@@ -33,6 +37,21 @@ FILES = (
 _PIXELS = 3 * 32 * 32
 _TRAIN = [f"data_batch_{number}" for number in range(1, 6)]
 _TEST = "test_batch"
+
+_MOST_BYTES = 1 << 30  # of a batch; those of CIFAR-10 have 31 million
+_MOST_OPCODES = 1 << 21  # 10,000 labels and 10,000 file names take 50,000
+_NESTED = 20  # tuples within each other at most
+_SHOWN = 80  # characters of a name in a message
+# What pickles of protocols 0 to 5 use for plain values and arrays.
+_OPCODES = {
+    *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "MEMOIZE"),
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"),
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("EMPTY_TUPLE", "EMPTY_LIST", "EMPTY_DICT", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "SETITEM"),
+    *("GET", "BINGET", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD"),
+    *("PUT", "BINPUT", "LONG_BINPUT", "TUPLE", "LIST", "DICT", "APPENDS", "SETITEMS"),
+}
 
 Records = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -118,13 +137,15 @@ def read_pickle(path: Path) -> Records:
     DataError
         The file is damaged, holds something else, or would run code.
     """
-    with path.open("rb") as file:
-        try:
-            batch = _Unpickler(file, encoding="bytes").load()
-        except Exception as error:  # a damaged pickle raises many types
-            raise DataError(
-                f"{path}: not a CIFAR-10 Python batch, or truncated: {error}"
-            ) from error
+    content = _bytes(path)
+    try:
+        _check_opcodes(content)
+        batch = _Unpickler(BytesIO(content), encoding="bytes").load()
+    except Exception as error:  # a damaged pickle raises many types, some with what it holds
+        words = f": {error}" if isinstance(error, _NotAllowed) else ""
+        raise DataError(
+            f"{path}: not a CIFAR-10 Python batch, damaged or truncated{words}"
+        ) from None
     expected = "expected a dictionary with data, uint8 (n, 3072), and labels, n integers"
     if not isinstance(batch, dict):
         raise DataError(f"{path}: content is a {type(batch).__name__}; {expected}")
@@ -135,8 +156,10 @@ def read_pickle(path: Path) -> Records:
     if not all(type(label) is int for label in labels):
         raise DataError(f"{path}: labels are not all integers; {expected}")
     pixels = data.values()
-    if pixels is None or pixels.shape[1] != _PIXELS or len(pixels) == 0:
-        raise DataError(f"{path}: data is {data.dtype} {data.shape}; {expected}")
+    if pixels is None:
+        raise DataError(f"{path}: data is no matrix of bytes; {expected}")
+    if pixels.shape[1] != _PIXELS or len(pixels) == 0:
+        raise DataError(f"{path}: data is uint8 {pixels.shape}; {expected}")
     if len(labels) != len(pixels):
         raise DataError(
             f"{path}: number of labels is {len(labels)}; expected {len(pixels)}, one per image"
@@ -147,10 +170,49 @@ def read_pickle(path: Path) -> Records:
 
 
 def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    return read_bytes(path, _MOST_BYTES)
+
+
+def _check_opcodes(content: bytes) -> None:
+    """Checks that unpickling takes time and memory in proportion to the pickle's size.
+
+    Pickles can have memo indices of gigabytes, and tuples of tuples, which take a deep stack or,
+    where each has the next one twice, exponential time to hash.
+    """
+    stack: list[int | None] = []  # tuples within each other, for each object; None: a mark
+    tuples: set[int] = set()  # their indices in the memo
+    memo_size = 0
+    for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        name, before = opcode.name, opcode.stack_before
+        if name not in _OPCODES or number > _MOST_OPCODES:
+            raise _NotAllowed(f"{name} is not allowed in it")
+        index: Any = memo_size if name == "MEMOIZE" else argument
+        if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            if not 0 <= index <= len(content) or not stack:
+                raise _NotAllowed("a memo index is above the file's size")
+            memo_size += 1
+            (tuples.add if stack[-1] else tuples.discard)(index)
+            continue
+        if name in ("GET", "BINGET", "LONG_BINGET") and index in tuples:
+            raise _NotAllowed("a tuple is used twice")
+        taken: list[int | None] = []
+        count = len(before)
+        if pickletools.markobject in before:
+            count = before.index(pickletools.markobject)
+            while stack[-1] is not None:
+                taken.append(stack.pop())
+            stack.pop()
+        taken += [stack.pop() for _ in range(count)]
+        depth = 0
+        if name.startswith("TUPLE"):
+            depth = 1 + max((one or 0 for one in taken), default=0)
+        if depth > _NESTED:
+            raise _NotAllowed("it is nested too deeply")
+        stack += [None if kind is pickletools.markobject else depth for kind in opcode.stack_after]
+
+
+class _NotAllowed(pickle.UnpicklingError):
+    """A pickle holds what no batch does; the message quotes a little of it at most."""
 
 
 class _Dtype:
@@ -161,9 +223,6 @@ class _Dtype:
 
     def __setstate__(self, state: object) -> None:
         pass
-
-    def __str__(self) -> str:
-        return f"dtype {self.name}"
 
 
 class _Array:
@@ -195,7 +254,7 @@ def _reconstruct(*_: object) -> _Array:
 
 def _encode(text: str, encoding: object) -> bytes:
     if encoding not in ("latin1", b"latin1"):
-        raise pickle.UnpicklingError(f"encoding of bytes is {encoding!r}; expected latin1")
+        raise _NotAllowed("encoding of bytes is another one; expected latin1")
     return text.encode("latin1")
 
 
@@ -214,4 +273,5 @@ class _Unpickler(pickle.Unpickler):
         try:
             return self._names[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"{module}.{name} is not allowed in it") from None
+            shown = printable(f"{module}.{name}")[:_SHOWN]
+            raise _NotAllowed(f"{shown} is not allowed in it") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyalexnet.data.dataset import Dataset, Split
-from pyalexnet.data.images import load_image
+from pyalexnet.data.images import decode_file
+from pyalexnet.data.reading import BadImage, image_content, insist
 from pyalexnet.data.sources.image_files import (
     LeftOut,
     entries,
@@ -19,10 +21,13 @@ from pyalexnet.data.sources.image_files import (
     holds_image,
     is_folder,
     is_image,
+    why_none,
 )
 from pyalexnet.errors import DataError
+from pyalexnet.text import printable
 
 SIZE = 256  # the paper's
+_MOST_LEFT_OUT = 10  # unreadable images: at most 1 of so many
 SHARE = 0.1  # of images for validation, where there is no val/
 FILES = "one folder of images per class, either in train/ and again in val/, or all in DIR itself"
 
@@ -44,7 +49,8 @@ class FolderSplit(Split):
     size : int
         Rows and columns that images are resized to.
     skip_bad : bool
-        Return zeros and label -1 for an unreadable image instead of raising DataError.
+        Return zeros and label -1 for an image that cannot be decoded instead of raising BadImage.
+        More than a tenth of them are an error.
     """
 
     def __init__(
@@ -79,14 +85,26 @@ class FolderSplit(Split):
     def read_into(self, indices: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         for image, index in zip(out, indices.tolist(), strict=True):
             if self.labels[index] >= 0:
+                path = self.path(index)
+                content = insist(path, functools.partial(image_content, path))
                 try:
-                    image[...] = load_image(self.path(index), self.shape[0])
+                    image[...] = decode_file(content, self.shape[0], name=path)
                     continue
-                except DataError:
+                except BadImage:
                     if not self._skip_bad:
                         raise
                     self.labels[index] = -1
             image[...] = 0
+
+    def leave_out(self, indices: Sequence[int]) -> None:
+        super().leave_out(indices)
+        limit = max(1, len(self) // _MOST_LEFT_OUT)
+        if self.skipped > limit:
+            raise DataError(
+                f"{self._folder}: {self.skipped:,} of {len(self):,} images cannot be decoded, such "
+                f"as {printable(self.name(int(np.argmin(self.labels))))}; expected at most "
+                f"{limit:,}, a tenth"
+            )
 
 
 def open_folder(
@@ -161,7 +179,7 @@ def _places(folder: Path, left_out: LeftOut) -> tuple[Path, Path | None]:
     if train.is_dir() and (val.is_dir() or _holds_classes(train)):
         for entry in entries(folder):
             if entry.name not in ("train", "val"):
-                left_out.add(entry.name + "/" * is_folder(entry))
+                left_out.add(entry.name + "/" * is_folder(entry), "neither train/ nor val/")
         return train, val if val.is_dir() else None
     if val.is_dir() and _holds_classes(val):
         raise DataError(f"{folder}: has val/ and no train/; expected both, or neither")
@@ -180,7 +198,7 @@ def _class_names(folder: Path, left_out: LeftOut) -> list[str]:
         if is_folder(entry):
             names.append(entry.name)
         else:
-            left_out.add(entry.name)
+            left_out.add(entry.name, why_none(entry) or "beside the class folders")
     if not names:
         raise DataError(f"{folder}: contains no folder; expected one of images per class")
     return sorted(names)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyalexnet.data.dataset import ArraySplit, Dataset, check_labels
-from pyalexnet.errors import DataError
+from pyalexnet.errors import DataError, UserError
+from pyalexnet.files import open_regular, reading
 
 DIGITS = [str(digit) for digit in range(10)]
 FASHION = [
@@ -38,7 +39,11 @@ FILES = (
     "t10k-labels-idx1-ubyte, each with or without .gz"
 )
 
-# Some archives have a dot where the original names have a hyphen.
+# torchvision's folders within the one that is given; its dataset classes name them.
+_INNER = {"mnist": "MNIST/raw", "fashion-mnist": "FashionMNIST/raw"}
+
+# Some archives have a dot where the original names have a hyphen; some unpack each file into a
+# folder of its own.
 _NAMES = {
     f"{prefix}-{what}": [
         f"{prefix}-{what}{mark}{ending}{gz}" for mark in "-." for gz in ("", ".gz")
@@ -50,6 +55,7 @@ _NAMES = {
 _FASHION_LABELS = [9, 0, 0, 3, 0, 2, 7, 2, 5, 5, 0, 9, 5, 5, 7, 9]  # its first ones
 
 _UINT8 = 8
+_MOST_BYTES = 1 << 30  # of values; MNIST has 47 million, EMNIST 550 million
 
 
 def open_mnist(folder: Path) -> Dataset:
@@ -64,25 +70,50 @@ def open_fashion_mnist(folder: Path) -> Dataset:
 
 def is_idx(folder: Path) -> bool:
     """Whether `open_mnist` would find one of its files."""
-    return any((folder / name).is_file() for files in _NAMES.values() for name in files)
+    return _has_file(folder, "mnist") and not is_fashion(folder)
 
 
 def is_fashion(folder: Path) -> bool:
-    """Whether a folder for which `is_idx` is true holds Fashion-MNIST.
+    """Whether a folder holds files that `open_fashion_mnist` would find, of Fashion-MNIST.
 
     MNIST has files of the same names. Fashion-MNIST's training labels begin otherwise; a part of
     it is known by "fashion" in the folder's name.
     """
-    if "fashion" in folder.resolve().name.lower():
+    if not _has_file(folder, "fashion-mnist"):
+        return False
+    place = _place(folder, "fashion-mnist")
+    if place != folder or "fashion" in folder.resolve().name.lower():
         return True
     try:
         labels = read_idx(_find(folder, "train-labels"), 1)
-    except DataError:  # opening it says what is wrong
+    except UserError:  # opening it says what is wrong
         return False
     return bool(labels[: len(_FASHION_LABELS)].tolist() == _FASHION_LABELS)
 
 
+def _place(folder: Path, name: str) -> Path:
+    """The folder, or torchvision's within it."""
+    inner = (folder / _INNER[name], folder / "raw")
+    return next((place for place in inner if _files(place)), folder)
+
+
+def _has_file(folder: Path, name: str) -> bool:
+    return bool(_files(_place(folder, name)))
+
+
+def _files(place: Path) -> list[Path]:
+    return [file for stem in _NAMES for file in _candidates(place, stem) if file.is_file()]
+
+
+def _candidates(folder: Path, stem: str) -> list[Path]:
+    """Where a file may be: in the folder, or in one of its own name as Kaggle's archive has it."""
+    files = [folder / name for name in _NAMES[stem]]
+    own = [folder / place / name for place in _NAMES[stem] for name in _NAMES[stem]]
+    return files + own
+
+
 def _open(folder: Path, name: str, classes: list[str], *, mirror: bool) -> Dataset:
+    folder = _place(folder, name)
     train = _read_split(folder, "train", len(classes))
     val = _read_split(folder, "t10k", len(classes))
     if train.shape != val.shape:
@@ -108,9 +139,9 @@ def _read_split(folder: Path, prefix: str, classes: int) -> ArraySplit:
 
 
 def _find(folder: Path, stem: str) -> Path:
-    for name in _NAMES[stem]:
-        if (folder / name).is_file():
-            return folder / name
+    for file in _candidates(folder, stem):
+        if file.is_file():
+            return file
     raise DataError(f"{folder}: no {stem} file; expected one of {', '.join(_NAMES[stem])}")
 
 
@@ -134,7 +165,7 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         gzip stream is damaged.
     """
     try:
-        with path.open("rb") as file:
+        with reading(path), open_regular(path) as file:
             zipped = file.read(2) == b"\x1f\x8b"
             file.seek(0)
             if not zipped:
@@ -143,13 +174,15 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
                 return _parse(unzipped, path, dimensions)
     except EOFError:
         raise DataError(f"{path}: truncated; expected a complete gzip file") from None
-    except (OSError, zlib.error) as error:
+    except zlib.error as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
 
 
 def _parse(file: BinaryIO | gzip.GzipFile, path: Path, dimensions: int) -> NDArray[np.uint8]:
     header = _read(file, 4 + 4 * dimensions)
     magic = bytes([0, 0, _UINT8, dimensions])
+    if header.lstrip().lower().startswith((b"<!doc", b"<html")):
+        raise DataError(f"{path}: is an HTML page; expected an IDX file: download it again")
     if header[:4] != magic:
         raise DataError(
             f"{path}: magic number is {header[:4].hex() or 'missing'}; expected {magic.hex()} "
@@ -163,6 +196,10 @@ def _parse(file: BinaryIO | gzip.GzipFile, path: Path, dimensions: int) -> NDArr
     size = math.prod(shape)
     if size == 0:
         raise DataError(f"{path}: shape is {shape}; expected at least one value")
+    if size > _MOST_BYTES:
+        raise DataError(
+            f"{path}: shape is {shape}; expected at most {_MOST_BYTES:,} values, or damaged"
+        )
     values = _read(file, size + 1)
     if len(values) != size:
         had = f"{len(values)}" if len(values) < size else "more"

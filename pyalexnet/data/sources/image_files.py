@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from pyalexnet.data.images import endings
 from pyalexnet.errors import DataError
+from pyalexnet.files import failure, reading
 from pyalexnet.text import printable
 
 _NAMED = 3  # files that are named where many are counted
@@ -27,22 +30,17 @@ class LeftOut:
 
     def __init__(self) -> None:
         self.count = 0
-        self._names: list[str] = []
+        self._named: list[str] = []
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, reason: str) -> None:
         """Counts a file or, with a slash behind its name, a folder with all that is in it."""
         self.count += 1
-        if len(self._names) < _NAMED:
-            self._names.append(name)
+        if len(self._named) < _NAMED:
+            self._named.append(f"{name} ({reason})")
 
     def in_words(self) -> str:
-        """Returns a line: "5 left out: a.txt, .b, c/ and 2 more (hidden, …)"; "" if none is."""
-        if not self.count:
-            return ""
-        return (
-            f"{self.count:,} left out: {listed(self._names, self.count)} (hidden, no regular file, "
-            "or not named as an image)"
-        )
+        """Returns a line: "5 left out: a.txt (not named as …), .b (hidden) and 3 more"."""
+        return f"{self.count:,} left out: {listed(self._named, self.count)}"
 
 
 def listed(names: Sequence[str], count: int) -> str:
@@ -60,19 +58,16 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
     DataError
         The folder cannot be read.
     """
-    try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda entry: os.fsencode(entry.name))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
+    with reading(folder), os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: os.fsencode(entry.name))
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether this is a folder, or a link to one, that is not hidden."""
-    try:
-        return not entry.name.startswith(".") and entry.is_dir()
-    except OSError:  # links in a circle
+    """Whether this is a folder, or a link to one, that is not hidden; errors as `entries`."""
+    if entry.name.startswith("."):
         return False
+    mode = _mode(entry)
+    return mode is not None and stat.S_ISDIR(mode)
 
 
 def is_image(entry: os.DirEntry[str]) -> bool:
@@ -80,11 +75,34 @@ def is_image(entry: os.DirEntry[str]) -> bool:
 
     Pipes, sockets and devices are none: reading from them may not end.
     """
-    name = entry.name
+    return not why_none(entry)
+
+
+def why_none(entry: os.DirEntry[str]) -> str:
+    """Why this is no image, as `is_image` says: "hidden"; "" if it is one; errors as `entries`."""
+    if entry.name.startswith("."):
+        return "hidden"
+    mode = _mode(entry)
+    if mode is None:
+        return "a link that leads nowhere"
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if not stat.S_ISREG(mode):
+        return "no regular file"
+    return "" if entry.name.lower().endswith(endings()) else "not named as an image"
+
+
+def _mode(entry: os.DirEntry[str]) -> int | None:
+    """The mode of what an entry leads to; None for links that lead nowhere or in a circle."""
+    if entry.is_file(follow_symlinks=False):
+        return stat.S_IFREG  # known without asking the disk
     try:
-        return not name.startswith(".") and name.lower().endswith(endings()) and entry.is_file()
-    except OSError:
-        return False
+        return entry.stat().st_mode
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENOTDIR):
+            return None
+        path = Path(entry.path)
+        raise failure(error, f"{path}: cannot be read", DataError) from error
 
 
 def find_images(folder: Path, left_out: LeftOut) -> list[bytes]:
@@ -102,37 +120,40 @@ def find_images(folder: Path, left_out: LeftOut) -> list[bytes]:
         A folder cannot be read.
     """
     images = []
-    for name, entry in _walk(folder):
-        if is_image(entry):
-            images.append(os.fsencode(name))
+    for name, reason in _walk(folder):
+        if reason:
+            left_out.add(f"{folder.name}/{name}", reason)
         else:
-            left_out.add(f"{folder.name}/{name}")
+            images.append(os.fsencode(name))
     return sorted(images)
 
 
 def holds_image(folder: Path) -> bool:
     """Whether `find_images` would find any; errors as it."""
-    return any(is_image(entry) for _, entry in _walk(folder))
+    return any(not reason for _, reason in _walk(folder))
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yields all but the folders that it goes into, each with its path relative to `folder`."""
+def _walk(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yields all but the folders that it goes into: path relative to `folder`, `why_none`."""
     pending, seen = [""], set()
     while pending:
         prefix = pending.pop()
         place = folder / prefix
-        try:
+        with reading(place):
             status = place.stat()
-        except OSError as error:
-            raise DataError(f"{place}: cannot be read: {error.strerror}") from error
-        if (status.st_dev, status.st_ino) in seen:  # links may lead back
+        if (status.st_dev, status.st_ino) in seen:
+            yield prefix, "a link back"
             continue
         seen.add((status.st_dev, status.st_ino))
+        inner = []
         for entry in entries(place):
+            name = prefix + entry.name
             if is_folder(entry):
-                pending.append(f"{prefix}{entry.name}/")
+                inner.append(f"{name}/")
             else:
-                yield prefix + entry.name, entry
+                yield name, why_none(entry)
+        # The last one is the next: folders come by name, so a link back is always the same one.
+        pending += reversed(inner)
 
 
 def held_out(class_name: str, names: Sequence[bytes], share: float) -> NDArray[np.bool_]:

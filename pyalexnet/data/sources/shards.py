@@ -6,6 +6,8 @@ the images and `train-00000.index.npy` with one record per image. docs/imagenet.
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,15 +20,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pyalexnet.data.dataset import Colour, Dataset, Split
-from pyalexnet.errors import DataError, UserError
-from pyalexnet.files import open_regular, read_json, reading
+from pyalexnet.data.reading import insist
+from pyalexnet.errors import DataError
+from pyalexnet.files import open_regular, read_bytes, read_json, reading
 from pyalexnet.text import printable
 
 VERSION = 1
 DESCRIPTION, MEAN, UNFINISHED = "dataset.json", "mean.npy", "unfinished.npz"
 FILES = f"{DESCRIPTION}, which pyalexnet-prepare writes"
+LARGEST_SIZE = 4096  # rows and columns; the sums of each process then take 400 MB
 HEADER = 128  # bytes of a shard's .npy header
 
+_INDEX_BYTES = 1 << 30  # of a shard's index at most
 _DESCRIPTION_BYTES = 1 << 29  # of dataset.json at most; it may list a million skipped files
 
 
@@ -61,10 +66,10 @@ def shard_name(split: str, number: int) -> str:
 def decode(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Decodes a stored JPEG; raises ValueError or OSError if it is damaged."""
     with Image.open(BytesIO(content), formats=("JPEG",)) as image:
-        pixels = np.asarray(image)
-    if pixels.shape != shape:
-        raise ValueError(f"shape is {pixels.shape}; expected {shape}")
-    return pixels
+        stored = (image.height, image.width, len(image.getbands()))
+        if stored != shape:
+            raise ValueError(f"shape is {stored}; expected {shape}")
+        return np.asarray(image)
 
 
 class ShardSplit(Split):
@@ -106,9 +111,11 @@ class ShardSplit(Split):
             shards = description[split]["shards"]
             numbers = range(len(shards)) if only is None else [only]
             self._shards = [shard_name(split, number) for number in numbers]
-            counts = [int(shards[number]["images"]) for number in numbers]
+            counts = [shards[number]["images"] for number in numbers]
+            self._bytes = [shards[number]["bytes"] for number in numbers]
             for name, number in zip(self._shards, numbers, strict=True):
                 check_sizes(folder, name, shards[number])
+        self._latest: tuple[int, NDArray[np.void]] | None = None  # see `_index`
         self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
         self.labels = np.empty(self._starts[-1], np.int32)
         self._offsets = np.empty(len(self) if self._jpeg else 0, np.int64)
@@ -146,15 +153,9 @@ class ShardSplit(Split):
         for shard in np.unique(shards).tolist():
             rows = np.flatnonzero(shards == shard)
             path = self._folder / f"{self._shards[shard]}.npy"
-            try:
-                file = os.open(path, os.O_RDONLY)
-            except OSError as error:
-                raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-            try:
+            with insist(path, functools.partial(open_regular, path)) as file:
                 for row in rows.tolist():
-                    self._read_one(file, path, shard, int(indices[row]), out[row])
-            finally:
-                os.close(file)
+                    self._read_one(file.fileno(), path, shard, int(indices[row]), out[row])
 
     def _read_one(
         self, file: int, path: Path, shard: int, index: int, image: NDArray[np.uint8]
@@ -162,35 +163,66 @@ class ShardSplit(Split):
         if self.labels[index] < 0:
             image[...] = 0
             return
+        offset, size = (index - int(self._starts[shard])) * image.nbytes, image.nbytes
+        if self._jpeg:
+            offset, size = int(self._offsets[index]), int(self._sizes[index])
+        content = insist(path, lambda: os.pread(file, size, HEADER + offset))
         try:
+            if len(content) < size:
+                raise ValueError(f"size is {len(content)} bytes; expected {size}")
             if self._jpeg:
-                offset, size = int(self._offsets[index]), int(self._sizes[index])
-                image[...] = decode(os.pread(file, size, HEADER + offset), self.shape)
-                return
-            offset = (index - int(self._starts[shard])) * image.nbytes
-            got = os.preadv(file, [image.reshape(-1).data], HEADER + offset)
-            if got < image.nbytes:
-                raise ValueError(f"size is {got} bytes; expected {image.nbytes}")
+                image[...] = decode(content, self.shape)
+            else:
+                image.reshape(-1)[...] = np.frombuffer(content, np.uint8)
         except Exception as error:  # Pillow raises many types for damaged files
             raise DataError(
                 f"{path}: damaged: image {index} ({printable(self.name(index))}): {error}"
             ) from error
 
     def _index(self, shard: int) -> NDArray[np.void]:
+        """A shard's index; the latest one is kept, for the names of many images."""
+        if self._latest is not None and self._latest[0] == shard:
+            return self._latest[1]
         path = self._folder / f"{self._shards[shard]}.index.npy"
-        count = self._starts[shard + 1] - self._starts[shard]
-        try:
-            # An empty array cannot be memory-mapped.
-            index: NDArray[np.void] = np.load(path, mmap_mode="r" if count else None)
-        except Exception as error:  # NumPy raises many types for damaged headers
-            raise DataError(f"{path}: cannot be read: {error}") from error
-        fields = ("label", "name", *(("offset", "bytes") if self._jpeg else ()))
-        if index.shape != (count,) or not set(fields) <= set(index.dtype.names or ()):
+        count = int(self._starts[shard + 1] - self._starts[shard])
+        index = _array(path, _INDEX_BYTES)
+        kinds = {"label": "i", "name": "S"} | ({"offset": "i", "bytes": "i"} if self._jpeg else {})
+        fields: Any = index.dtype.fields or {}
+        if index.shape != (count,) or any(
+            name not in fields or fields[name][0].kind != kind for name, kind in kinds.items()
+        ):
             raise DataError(
-                f"{path}: damaged: array is {index.dtype} {index.shape}; expected {count} records "
-                f"of {', '.join(fields)}"
+                f"{path}: damaged: array is {printable(str(index.dtype))} {index.shape}; expected "
+                f"{count} records of {', '.join(kinds)}"
             )
+        if self._jpeg and count:
+            room = self._bytes[shard] - HEADER
+            offsets, sizes = index["offset"], index["bytes"]
+            if min(offsets.min(), sizes.min()) < 0 or (sizes > room - offsets).any():
+                raise DataError(f"{path}: damaged: an image lies outside of the shard's file")
+        self._latest = shard, index
         return index
+
+
+def _array(path: Path, limit: int) -> NDArray[Any]:
+    """The array in a .npy file of at most `limit` bytes; DataError if it is damaged."""
+    content = read_bytes(path, limit)
+    try:
+        file = BytesIO(content)
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0}.get(version)
+        if read is None:
+            raise ValueError(f"version is {version}; expected (1, 0)")
+        shape, _, dtype = read(file)
+        # Python's integers, before anything is allocated.
+        if math.prod(shape) * dtype.itemsize > len(content) or min(shape, default=0) < 0:
+            raise ValueError("its array is larger than the file")
+        file.seek(0)
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return array
+    except Exception as error:  # NumPy raises many types for damaged headers
+        words = printable(str(error).partition("\n")[0])[:200]
+        raise DataError(f"{path}: cannot be read: {words}") from error
 
 
 def check_sizes(folder: Path, name: str, shard: dict[str, Any]) -> None:
@@ -223,12 +255,61 @@ def read_description(folder: Path) -> dict[str, Any]:
                 f"{folder}: unfinished; run the same pyalexnet-prepare command again to continue"
             )
         raise DataError(f"{folder}: no {DESCRIPTION}; expected the output of pyalexnet-prepare")
+    description = read_json(path, limit=_DESCRIPTION_BYTES)
     with described(folder):
-        description: dict[str, Any] = read_json(path, limit=_DESCRIPTION_BYTES)
         version = description["version"]
         if version != VERSION:
             raise DataError(f"{path}: version is {version!r}; expected {VERSION}")
-    return description
+        _check_fields(description)
+    checked: dict[str, Any] = description
+    return checked
+
+
+def _check_fields(description: dict[str, Any]) -> None:
+    """Raises an error for `described` unless all that is read of dataset.json is as documented."""
+    encoding, classes = description["encoding"], description["classes"]
+    size = encoding["size"]
+    check(type(size) is int and 1 <= size <= LARGEST_SIZE, "the images' size")
+    check(encoding["format"] in ("jpeg", "raw"), "the images' format")
+    check(isinstance(classes, list) and bool(classes), "the list of classes")
+    for one in classes:
+        check(isinstance(one["wnid"], str), "a class's wnid")
+        check(isinstance(one.get("words", ""), str), "a class's words")
+        check(type(one.get("id", 0)) is int and 0 <= one.get("id", 0) < 1 << 31, "a class's id")
+    for split in ("train", "val"):
+        shards = description[split]["shards"]
+        check(isinstance(shards, list), f"{split}'s shards")
+        for shard in shards:
+            check_shard(shard)
+        images = sum(shard["images"] for shard in shards)
+        check(description[split]["images"] == images, f"{split}'s number of images")
+    check(isinstance(description["mean"]["sha256"], str), "the mean's sha256")
+    values, vectors = _colour(description)
+    check(values.shape == (3,) and vectors.shape == (3, 3), "the colour's shape")
+    check(bool(np.isfinite(values).all() and np.isfinite(vectors).all()), "the colour")
+
+
+def _colour(description: dict[str, Any]) -> Colour:
+    values, vectors = (np.array(description["colour"][key], float) for key in Colour._fields)
+    return Colour(values, vectors)
+
+
+def check_shard(shard: Any) -> None:
+    """Raises ValueError unless this is a shard's entry in dataset.json."""
+    counts, sums = ("images", "bytes", "index_bytes"), ("sha256", "index_sha256")
+    check(isinstance(shard, dict) and shard.keys() == {*counts, *sums}, "a shard's keys")
+    for key in counts:
+        check(type(shard[key]) is int and 0 <= shard[key] < 1 << 50, f"a shard's {key}")
+    for key in sums:
+        check(isinstance(shard[key], str), f"a shard's {key}")
+    # A record has more than one byte, so memory is in proportion to the files.
+    check(shard["images"] <= shard["index_bytes"], "a shard's images")
+
+
+def check(holds: bool, what: str) -> None:
+    """Raises ValueError, for `described`, unless a part of dataset.json is as documented."""
+    if not holds:
+        raise ValueError(f"{what} is not as pyalexnet-prepare writes it")
 
 
 def open_imagenet(folder: Path) -> Dataset:
@@ -245,24 +326,14 @@ def open_imagenet(folder: Path) -> Dataset:
         classes = description["classes"]
         names = [f"{c['wnid']} {c['words']}" if "words" in c else c["wnid"] for c in classes]
         ids = [int(c["id"]) for c in classes] if all("id" in c for c in classes) else None
-        values, vectors = (np.array(description["colour"][key], float) for key in Colour._fields)
-        if values.shape != (3,) or vectors.shape != (3, 3):
-            raise ValueError(
-                f"colour is of shapes {values.shape} and {vectors.shape}; expected (3,) and (3, 3)"
-            )
+        colour = _colour(description)
     path = folder / MEAN
-    try:
-        with reading(path), open_regular(path) as file:
-            mean = np.load(file, allow_pickle=False)
-    except UserError:
-        raise
-    except Exception as error:  # NumPy raises many types for damaged headers
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    if mean.shape != train.shape or mean.dtype != np.float32:
+    mean = _array(path, HEADER + 4 * math.prod(train.shape) + 4096)
+    if mean.shape != train.shape or mean.dtype != np.float32 or not np.isfinite(mean).all():
         raise DataError(
-            f"{path}: array is {mean.dtype} {mean.shape}; expected float32 {train.shape}"
+            f"{path}: array is {printable(str(mean.dtype))} {mean.shape}; expected float32 "
+            f"{train.shape} of finite numbers"
         )
-    colour = Colour(values, vectors)
     return Dataset("imagenet", names, train, val, mirror=True, mean=mean, colour=colour, ids=ids)
 
 
@@ -271,8 +342,8 @@ def described(folder: Path) -> Iterator[None]:
     """Turns errors of parsing dataset.json within the block into a DataError that names it."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{folder / DESCRIPTION}: damaged, or not a data set's description: "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {printable(str(error))[:200]}"
         ) from error
