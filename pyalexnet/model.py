@@ -25,6 +25,7 @@ from pyalexnet.nn.net import Net
 from pyalexnet.nn.optim import SGD
 from pyalexnet.nn.summary import layer_table, layer_values
 from pyalexnet.parallel import exchange, split
+from pyalexnet.text import printable
 
 Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
@@ -291,7 +292,8 @@ class Model:
 
     def summary(self, optimiser: SGD | None = None) -> str:
         """A table of the layers on each device, see `nn.summary`; memory includes the optimiser."""
-        head = f"{self.net.name} on {self.device_name}, up to {self.batch_size} images at once"
+        name, at = printable(self.net.name), self.device_name
+        head = f"{name} on {at}, up to {self.batch_size} images at once"
         return f"{head}\n{layer_table(self.parts, _state_bytes(optimiser))}"
 
     def summary_values(self, optimiser: SGD | None = None) -> dict[str, Any]:

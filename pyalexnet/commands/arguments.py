@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pyalexnet.text import nearest, version
+from pyalexnet.text import nearest, printable, version
 
 ERROR = 2  # exit status
 
@@ -115,7 +115,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the command with status 2 and one line."""
-        self.exit(ERROR, f"{self.prog}: error: {self._reworded(message)}\n")
+        self.exit(ERROR, f"{self.prog}: error: {printable(self._reworded(message))}\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         """As in the base class, which says nothing where that fails."""

@@ -66,11 +66,20 @@ def _fail(parser: Parser, message: str, status: int) -> int:
     """Prints the error that is being handled; returns the exit status."""
     if os.environ.get(TRACEBACK) == "1":
         traceback.print_exc()
-    lines = message.split("\n  ")  # of our own; a line break in a name is escaped
-    shown = "\n  ".join(map(printable, lines))
     with contextlib.suppress(OSError):
-        parser._print_message(f"{parser.prog}: error: {shown}\n", sys.stderr)
+        parser._print_message(f"{_error_line(parser.prog, message)}\n", sys.stderr)
     return status
+
+
+def complain(program: str, error: UserError) -> None:
+    """Prints an error after which a command goes on, as `run` prints one that ends it."""
+    with contextlib.suppress(OSError):
+        print(_error_line(program, str(error)), file=sys.stderr, flush=True)
+
+
+def _error_line(program: str, message: str) -> str:
+    lines = message.split("\n  ")  # of our own; a line break in a name is escaped
+    return f"{program}: error: " + "\n  ".join(map(printable, lines))
 
 
 def _in_words(error: BaseException) -> str:

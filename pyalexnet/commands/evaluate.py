@@ -13,6 +13,7 @@ from pyalexnet.errors import UserError
 from pyalexnet.evaluation import views
 from pyalexnet.evaluation.evaluate import Evaluation, evaluate
 from pyalexnet.evaluation.writers import class_table
+from pyalexnet.text import printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,15 +95,15 @@ def _evaluate(options: dict[str, Any]) -> int:
         common.print_json(_values(result, per_class=options["per_class"]))
         return 0
     if options["verbose"]:
-        print(f"data    {result.data}, {len(result.classes)} classes")
+        print(f"data    {printable(result.data)}, {len(result.classes)} classes")
         print(f"device  {result.device}")
         for path, crops, _ in result.members:
-            print(f"views   {views.in_words(crops)}: {path}")
+            print(f"views   {views.in_words(crops)}: {printable(str(path))}")
     if options["per_class"]:
         print(class_table(result.by_class, result.classes))
     count, several = len(result.classes), len(result.members) > 1
     for path, crops, metrics in result.members:
-        head = f"{path}: " if several else ""
+        head = f"{printable(str(path))}: " if several else ""
         by = "" if options["views"] == "centre" else views.in_words(crops)
         print(f"{head}{common.in_words(metrics, count, by, result.skipped)}")
     if several:

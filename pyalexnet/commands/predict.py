@@ -10,13 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from pyalexnet.commands.arguments import Parser, whole
-from pyalexnet.commands.common import add_device, add_views, print_json, run, views
-from pyalexnet.errors import UserError
+from pyalexnet.commands.common import (
+    FAULT,
+    add_device,
+    add_views,
+    complain,
+    print_json,
+    run,
+    views,
+)
+from pyalexnet.errors import DataError, UserError
 from pyalexnet.evaluation import figure
 from pyalexnet.evaluation.predict import Prediction, image_files, predict
-from pyalexnet.files import naming, replacing
+from pyalexnet.files import check_targets, naming, replacing
 from pyalexnet.nn.layers.loss import TOP
-from pyalexnet.text import printable
+from pyalexnet.text import cell, printable
 
 _CHECKPOINT = ".safetensors"
 
@@ -85,6 +93,13 @@ def _predict(options: dict[str, Any]) -> int:
         count = TOP if options["json"] or options["csv"] else 1
     if count < 1:
         raise UserError(f"topk is {count}; expected at least 1")
+    check_targets({"figure": drawing}, [*checkpoints, *images])
+    bad: list[DataError] = []
+
+    def name_bad(error: DataError) -> None:
+        bad.append(error)
+        complain("pyalexnet-predict", error)
+
     with ExitStack() as stack:
         if drawing is not None:
             figure.check(drawing, len(images))
@@ -97,15 +112,18 @@ def _predict(options: dict[str, Any]) -> int:
             **views(options),
             device=options["device"],
             threads=options["threads"],
+            on_bad=name_bad,
         )
         if drawing is not None:
             predictions = _kept(predictions, drawn)
         _print(_cut(predictions, count), options)
+        if len(bad) == len(images):
+            raise DataError(f"images are {len(bad)}, none of which can be read; expected one")
         if drawing is not None:
             with naming(drawing):
                 short = [one._replace(classes=one.classes[:TOP]) for one in drawn]
                 figure.draw(file, drawing.suffix.lower(), short)
-    return 0
+    return FAULT if bad else 0
 
 
 def _kept(predictions: Iterable[Prediction], kept: list[Prediction]) -> Iterator[Prediction]:
@@ -134,7 +152,7 @@ def _print(predictions: Iterator[Prediction], options: dict[str, Any]) -> None:
 
 def _line(prediction: Prediction) -> str:
     """ "boot.jpg: Ankle boot 93.2 %; Sneaker 4.1 %"."""
-    classes = (f"{name} {100 * share:.1f} %" for name, share in prediction.classes)
+    classes = (f"{printable(name)} {100 * share:.1f} %" for name, share in prediction.classes)
     return f"{printable(str(prediction.path))}: {'; '.join(classes)}"
 
 
@@ -151,7 +169,7 @@ def _table(predictions: Iterable[Prediction]) -> None:
             ranks = range(1, len(prediction.classes) + 1)
             names = [f"{what}{i}" for i in ranks for what in ("class", "probability")]
             writer.writerow(["image", "truth", *names])
-        row = [printable(str(prediction.path)), prediction.truth or ""]
+        row = [cell(str(prediction.path)), cell(prediction.truth or "")]
         for name, share in prediction.classes:
-            row += [name, f"{share:.6g}"]
+            row += [cell(name), f"{share:.6g}"]
         writer.writerow(row)

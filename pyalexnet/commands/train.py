@@ -13,11 +13,13 @@ from pyalexnet.commands.arguments import Parser, one_of, real, whole
 from pyalexnet.data.augmentation import COLOUR_VARIANTS
 from pyalexnet.errors import UserError
 from pyalexnet.evaluation.evaluate import Evaluation, evaluate
+from pyalexnet.files import expanded, same
 from pyalexnet.nn import zoo
 from pyalexnet.parallel.communicator import join, launched
+from pyalexnet.text import printable
 from pyalexnet.training import recipes, trainer
 from pyalexnet.training.options import Options
-from pyalexnet.training.run_folder import AUTO, BEST, LAST, checkpoint_path
+from pyalexnet.training.run_folder import AUTO, BEST, LAST, RECIPE, checkpoint_path
 
 #: The options that are not of a run itself, and what `_train` does without them.
 _OWN = {"test_only": False, "summary": False, "json": False}
@@ -210,7 +212,7 @@ def _test(options: dict[str, Any], as_json: bool) -> int:
         )
         if not as_json:
             words = common.in_words(result.metrics, len(result.classes), skipped=result.skipped)
-            print(f"{path}: {words}")
+            print(f"{printable(str(path))}: {words}")
         results.append(_values(path, result))
     if as_json:
         common.print_json(results)
@@ -238,8 +240,14 @@ def _with_recipe(options: dict[str, Any]) -> dict[str, Any]:
     """The options given and, for those that are not, the recipe's, if any."""
     if "recipe" not in options:
         return options
+    where = options["recipe"]
     given = {name: value for name, value in options.items() if name != "recipe"}
-    return recipes.load(options["recipe"]) | given
+    found = recipes.load(where) | given
+    written = Options.of(_of_net(found)).folder() / RECIPE
+    for path in (where, where.rpartition(":")[0]):  # as in run.toml:NAME
+        if path and same(expanded(path), written):
+            raise UserError(f"recipe {path}: is what this run would write; expected a copy of it")
+    return found
 
 
 def _of_net(options: dict[str, Any]) -> dict[str, Any]:

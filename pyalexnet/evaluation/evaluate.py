@@ -20,6 +20,7 @@ from pyalexnet.evaluation.views import STRIDE, Crops, average
 from pyalexnet.evaluation.writers import Submission, Table, Writer
 from pyalexnet.files import check_targets, naming, replacing
 from pyalexnet.model import Metrics
+from pyalexnet.streams import Terminal
 from pyalexnet.training.checkpoint import check_data
 
 
@@ -191,6 +192,7 @@ def _measure(
         unit=" images",
         leave=False,
         dynamic_ncols=True,
+        file=Terminal(),
         disable=None if progress else True,  # None: unless it is a terminal
     ) as bar:
         for images, labels in _batches(splits, members[0].model.batch_size, workers):

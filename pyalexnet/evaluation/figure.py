@@ -11,7 +11,7 @@ from pyalexnet.data import load_image
 from pyalexnet.drawing import plain_style
 from pyalexnet.errors import UserError
 from pyalexnet.evaluation.predict import Prediction
-from pyalexnet.text import shortened
+from pyalexnet.text import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -145,7 +145,8 @@ def _caption(
 ) -> None:
     known, wrong = prediction.truth is not None, _is_wrong(prediction)
     text = shortened(
-        prediction.truth or (prediction.path.name if prediction.path else ""), _CAPTION_WIDTH
+        printable(prediction.truth or (prediction.path.name if prediction.path else "")),
+        _CAPTION_WIDTH,
     )
     if known:
         text = f"{_WRONG_MARK if wrong else _RIGHT_MARK} {text}"
@@ -179,5 +180,7 @@ def _bars(figure: Figure, box: tuple[float, float, float, float], prediction: Pr
         style = {"va": "center_baseline", "fontsize": 8, "color": _DARK, "parse_math": False}
         width = _BAR_WIDTH - 3 * is_true  # bold letters are wider
         weight = "bold" if is_true else "normal"
-        axes.text(0.02, row, shortened(name, width), ha="left", fontweight=weight, **style)
+        axes.text(
+            0.02, row, shortened(printable(name), width), ha="left", fontweight=weight, **style
+        )
         axes.text(1, row, f"{100 * share:.1f} %", ha="right", **style)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pyalexnet import device as devices
 from pyalexnet.data.sources.image_files import LeftOut, find_images
@@ -41,6 +42,7 @@ def predict(
     dense_stride: int = STRIDE,
     device: str = "auto",
     threads: int | None = None,
+    on_bad: Callable[[DataError], None] | None = None,
 ) -> Iterator[Prediction]:
     """Predicts images with the nets, mean images and class names of checkpoints.
 
@@ -59,6 +61,9 @@ def predict(
         mirrored images.
     device, threads
         As in `device.open`.
+    on_bad : callable, optional
+        Called for each image that cannot be read, which is then left out; by default, the first one
+        raises.
 
     Raises
     ------
@@ -75,13 +80,15 @@ def predict(
     by_folder |= {name: name for name in classes}
     for start in range(0, len(found), batch_size):
         part = found[start : start + batch_size]
-        probabilities = np.mean(
-            [
-                average(member.model, pixels.read(part, member.checkpoint.image_shape), own)
-                for member, own in zip(members, crops, strict=True)
-            ],
-            axis=0,
-        )
+        try:
+            probabilities = _probabilities(part, members, crops)
+        except DataError:
+            if on_bad is None:
+                raise
+            part = list(_readable(part, members, on_bad))
+            if not part:
+                continue
+            probabilities = _probabilities(part, members, crops)
         best = most_probable(probabilities, topk)
         for image, row, top in zip(part, probabilities, best.tolist(), strict=True):
             path = Path(image) if isinstance(image, str | Path) else None
@@ -90,6 +97,31 @@ def predict(
                 [(classes[i], float(row[i])) for i in top],
                 None if path is None else by_folder.get(path.absolute().parent.name),
             )
+
+
+def _probabilities(
+    images: Sequence[Any], members: Sequence[Member], crops: Sequence[Crops]
+) -> NDArray[np.float64]:
+    """Probabilities (N, classes), averaged over the members; DataError names a bad image."""
+    found = [
+        average(member.model, pixels.read(images, member.checkpoint.image_shape), own)
+        for member, own in zip(members, crops, strict=True)
+    ]
+    return np.asarray(np.mean(found, axis=0))
+
+
+def _readable(
+    images: Sequence[Any], members: Sequence[Member], on_bad: Callable[[DataError], None]
+) -> Iterator[Any]:
+    """The images that can be read; `on_bad` gets the others' errors."""
+    shape = members[0].checkpoint.image_shape
+    for image in images:
+        try:
+            pixels.read([image], shape)
+        except DataError as error:
+            on_bad(error)
+        else:
+            yield image
 
 
 def image_files(paths: Sequence[str | Path]) -> list[Path]:

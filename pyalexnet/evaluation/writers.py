@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyalexnet.evaluation.tally import ClassErrors, most_probable
 from pyalexnet.nn.layers.loss import TOP, has_top5
-from pyalexnet.text import shortened
+from pyalexnet.text import cell, printable, shortened
 
 _NAME = 32  # characters of a class's name in the table
 
@@ -33,6 +33,7 @@ class Table:
 
     The columns are image, label and class, then label1, class1, probability1 to label5, class5,
     probability5 of the most probable classes, at most five. A skipped image has only its name.
+    Names are as `text.cell` makes them.
 
     Parameters
     ----------
@@ -61,11 +62,11 @@ class Table:
         for name, label, row, top in zip(
             names, labels.tolist(), probabilities, best.tolist(), strict=True
         ):
-            line: list[Any] = [name]
+            line: list[Any] = [cell(name)]
             if label >= 0:
-                line += [label, self._classes[label]]
+                line += [label, cell(self._classes[label])]
                 for other in top:
-                    line += [other, self._classes[other], f"{row[other]:.6g}"]
+                    line += [other, cell(self._classes[other]), f"{row[other]:.6g}"]
             self._writer.writerow(line + [""] * (len(self._columns) - len(line)))
 
 
@@ -101,7 +102,7 @@ def class_table(rows: Sequence[ClassErrors], classes: Sequence[str]) -> str:
 
     Top-5 errors are left out where they say nothing.
     """
-    names = [shortened(name, _NAME) for name in classes]
+    names = [shortened(printable(name), _NAME) for name in classes]
     width = max(len("class"), *map(len, names))
     shown = ["top-1 error", "top-5 error"][: 1 + has_top5(len(classes))]
     line = f"{{:>5}}  {{:{width}}}  {{:>7}}  {'{:>11}  ' * len(shown)}{{}}".format

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyalexnet.device import Shape
 from pyalexnet.nn.device_net import DeviceNet
+from pyalexnet.text import printable
 
 
 def layer_values(
@@ -50,7 +51,7 @@ def layer_table(parts: Sequence[DeviceNet], optimiser_bytes: Callable[[DeviceNet
     line = "{:<12}{:>14}{:>14}{:>12}{:>10}".format
     for part in layer_values(parts, optimiser_bytes):
         if len(parts) > 1:
-            rows += ["", f"{part['net']}, on {part['device']}"]
+            rows += ["", f"{printable(part['net'])}, on {part['device']}"]
         rows.append(line("layer", "output", "parameters", "MFLOP", "MB"))
         for layer in part["layers"]:
             rows.append(line(layer["name"], _by(layer["output"]), *_counts(layer)))

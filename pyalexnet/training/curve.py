@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyalexnet.drawing import plain_style
-from pyalexnet.text import shortened
+from pyalexnet.text import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +91,7 @@ def draw(records: Records, subject: Subject) -> Figure:
     figure = Figure(figsize=(_WIDTH, _HEIGHT), dpi=_DPI)
     FigureCanvasAgg(figure)
     best = min(records, key=lambda record: record["val_top1_error"])
-    named = f"{shortened(subject.data, 30)}, {shortened(subject.net, 20)}"
+    named = f"{shortened(printable(subject.data), 30)}, {shortened(printable(subject.net), 20)}"
     rank = "top-1 " if subject.classes > _TOP else ""
     _note(
         figure,

@@ -96,11 +96,11 @@ class Report:
             if name not in _NOT_OF_A_RUN
         }
         decided["device"] = device
+        command = shlex.join(["pyalexnet-train", "--recipe", f"{self._folder / RECIPE}"])
         return (
             f"{HEADER} {version()}. To repeat it, in\n"
             f"# {printable(str(Path.cwd()))}:\n"
-            f"# {shlex.join(['pyalexnet-train', '--recipe', f'{self._folder / RECIPE}'])} "
-            "--output DIR\n" + recipes.text(decided)
+            f"# {printable(command)} --output DIR\n" + recipes.text(decided)
         )
 
     def head(self, progress: Progress, device: str, processes: int, verbose: str = "") -> None:
