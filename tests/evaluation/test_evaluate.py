@@ -17,10 +17,11 @@ from helpers import target, tiny
 from helpers.data_files import write_mnist
 from pyalexnet import data, model
 from pyalexnet import device as devices
-from pyalexnet.data import load_image
+from pyalexnet.data.images import decode_file
+from pyalexnet.data.reading import BadImage
 from pyalexnet.data.sources import folder as folder_module
 from pyalexnet.data.sources.folder import FolderSplit
-from pyalexnet.errors import CheckpointError, DataError, UserError
+from pyalexnet.errors import CheckpointError, UserError
 from pyalexnet.evaluation import evaluate
 from pyalexnet.evaluation.views import views
 from pyalexnet.nn.layers import Conv, Linear
@@ -173,12 +174,12 @@ def test_submission_and_skipped_images(
 def test_an_image_that_one_net_cannot_read_counts_for_none(
     checkpoints: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def reading(path: Path, size: int) -> NDArray[np.uint8]:
-        if size == 12 and path.name == "05.png":
-            raise DataError("damaged for large images only")
-        return load_image(path, size)
+    def decoding(content: bytes, size: int, *, name: Path) -> NDArray[np.uint8]:
+        if size == 12 and name.name == "05.png":
+            raise BadImage("damaged for large images only")
+        return decode_file(content, size, name=name)
 
-    monkeypatch.setattr(folder_module, "load_image", reading)
+    monkeypatch.setattr(folder_module, "decode_file", decoding)
     result = evaluate.evaluate(
         checkpoints, skip_bad_images=True, workers=0
     )  # this process is patched

@@ -91,4 +91,4 @@ def test_the_head_tells_what_is_held_out(
     tiny.run(tmp_path, data=str(photos), epochs=1, val_share=0.25)
     out = capsys.readouterr().out
     assert "a share of 0.25 of each class, chosen by file name, is held out" in out
-    assert "1 left out: red/notes.txt (hidden, no regular file, or not named as an image)" in out
+    assert "1 left out: red/notes.txt (not named as an image)" in out
