@@ -17,7 +17,7 @@ from pyalexnet.nn.device_net import DeviceNet
 from pyalexnet.nn.layers.base import is_number
 from pyalexnet.nn.net import Net
 
-_MOMENTUM = "momentum."
+MOMENTUM = "momentum."  #: before the parameters' names in `SGD.state`
 
 
 class Trainable(Protocol):
@@ -96,9 +96,9 @@ class SGD:
                 )
             )
         self._tensors = Tensors(
-            {f"{_MOMENTUM}{name}": p.shape for name, p in parameters.items()},
+            {f"{MOMENTUM}{name}": p.shape for name, p in parameters.items()},
             [
-                (own.part.device, {f"{_MOMENTUM}{name}": v for name, v in own.momentum.items()})
+                (own.part.device, {f"{MOMENTUM}{name}": v for name, v in own.momentum.items()})
                 for own in self._segments
             ],
         )
@@ -156,7 +156,7 @@ class SGD:
         """For each parameter, mean |w| and mean |Δw|, of the weights and their last update."""
         weights, updates = self._model.state(), self.state()
         return {
-            name: (_mean_abs(weights[name]), _mean_abs(updates[f"{_MOMENTUM}{name}"]))
+            name: (_mean_abs(weights[name]), _mean_abs(updates[f"{MOMENTUM}{name}"]))
             for name in self._model.net.parameters()
         }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -15,6 +16,7 @@ FORMS = (
     "run) or cosine (to 0 over the run)"
 )
 
+_NUMBER = re.compile("[0-9]{1,9}")  # of epochs
 _DIVISIONS = 3  # of plateau, as in the paper
 _FULL_RATE = Fraction(6, 7)  # of the run, with step; exact, so that 6/7 of 7 epochs are 6
 
@@ -130,7 +132,7 @@ def schedule(text: str, epochs: int = 1) -> Schedule:
         `text` is none of these.
     """
     kind, _, rest = text.partition(":")
-    numbers = [int(part) if part.isascii() and part.isdigit() else 0 for part in rest.split(",")]
+    numbers = [int(part) if _NUMBER.fullmatch(part) else 0 for part in rest.split(",")]
     if text == "constant":
         return Schedule(epochs)
     if text == "step":

@@ -13,21 +13,23 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from reprlib import repr  # bounded, as a file may hold anything
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from pyalexnet import files
 from pyalexnet.data import Dataset
 from pyalexnet.data.dataset import Colour
 from pyalexnet.device import Device, Floats
 from pyalexnet.errors import CheckpointError, UserError
+from pyalexnet.files import expanded, parse_json
 from pyalexnet.model import Model, Totals
 from pyalexnet.nn.net import Net
 from pyalexnet.nn.optim import SGD
+from pyalexnet.text import printable
+from pyalexnet.training import tensor_file
+from pyalexnet.training.checkpoint_fields import check_finite, checked, expect_tensors
 
 FORMAT = 2
 _KEY = "pyalexnet"
@@ -103,22 +105,38 @@ class Checkpoint:
     options: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Writes the file, see `files.replacing`.
+        """Writes the file, see `files.replacing`; the same bytes for an equal checkpoint.
 
         Raises
         ------
         UserError
             It cannot be written; a file that was there is as it was.
         """
+        tensors = self._tensors()
+        text = json.dumps(self._about(tensors))
+        metadata = {_KEY: text, "crc32": str(zlib.crc32(text.encode()))}
+        tensor_file.write(path, tensors, metadata)
+
+    def check(self) -> None:
+        """Raises UserError unless `load` will take what `save` writes."""
+        tensors = self._tensors()
+        fields = checked(json.loads(json.dumps(self._about(tensors))))
+        expect_tensors(tensor_file.entries(tensors), fields)
+        for name, tensor in tensors.items():
+            check_finite(name, tensor)
+
+    def _tensors(self) -> dict[str, npt.NDArray[Any]]:
         tensors: dict[str, npt.NDArray[Any]] = {}
         if self.mean is not None:
             tensors["mean"] = self.mean
         if self.colour is not None:
-            arrays = self.colour._asdict().items()  # safetensors writes them as they lie in memory
-            tensors |= {f"colour.{name}": np.ascontiguousarray(array) for name, array in arrays}
+            tensors |= {f"colour.{name}": a for name, a in self.colour._asdict().items()}
         tensors |= {f"model.{name}": array for name, array in self.model.items()}
         tensors |= {f"optimizer.{name}": array for name, array in self.optimiser.items()}
-        about = {
+        return tensors
+
+    def _about(self, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+        return {
             "format": FORMAT,
             "net": json.loads(self.net.to_json()),
             "classes": self.classes,
@@ -126,11 +144,8 @@ class Checkpoint:
             "data": self.data,
             "progress": dataclasses.asdict(self.progress),
             "options": self.options,
-            "crc32": {name: _sum(array) for name, array in tensors.items()},
+            "crc32": {name: _sum(tensors[name]) for name in sorted(tensors)},
         }
-        text = json.dumps(about)
-        metadata = {_KEY: text, "crc32": str(zlib.crc32(text.encode()))}
-        files.replace(path, save(tensors, metadata))
 
     def build(self, device: str | Device | Sequence[Device], batch_size: int) -> Model:
         """A model with these weights and this mean image; errors as `Model`, and as `load`."""
@@ -151,52 +166,73 @@ class Checkpoint:
 
 
 def load(path: Path) -> Checkpoint:
-    """Reads a checkpoint.
+    """Reads a checkpoint, which is then fit for use: every field is of its type and range.
 
     Raises
     ------
     CheckpointError
-        The file is missing, damaged, or not a checkpoint of pyalexnet; the message says which.
+        The file is missing, damaged, or not a checkpoint of pyalexnet, or a tensor holds a number
+        that is not finite; the message says which.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; expected a checkpoint, *.safetensors")
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, TypeError) as error:  # TypeError: types NumPy has not
-        raise CheckpointError(f"{path}: damaged, or no safetensors file: {error}") from error
-    if _KEY not in metadata:
+    with files.reading(path, CheckpointError):
+        try:
+            with tensor_file.opened(path) as file:
+                return _read(file)
+        except FileNotFoundError:
+            raise CheckpointError(
+                f"{path}: no such file; expected a checkpoint, *.safetensors"
+            ) from None
+        except CheckpointError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+
+
+def load_run(path: Path) -> Checkpoint:
+    """Reads a checkpoint from which a run can go on; errors as `load`, and where it has none."""
+    checkpoint = load(path)
+    if not (checkpoint.options and checkpoint.optimiser):
         raise CheckpointError(
-            f"{path}: a safetensors file without {_KEY!r} in its metadata; expected a checkpoint "
-            "of pyalexnet"
+            f"{path}: has a model alone, of no run; expected a checkpoint that training has written"
         )
-    if str(zlib.crc32(metadata[_KEY].encode())) != metadata.get("crc32"):
-        raise CheckpointError(f"{path}: damaged: its metadata are not what was written")
+    return checkpoint
+
+
+def _read(file: tensor_file.TensorFile) -> Checkpoint:
+    """The checkpoint in a file; the values of tensors are only read once all else is right."""
+    text = file.metadata.get(_KEY)
+    if text is None:
+        raise CheckpointError(
+            f"a safetensors file without {_KEY!r} in its metadata; expected a checkpoint of "
+            "pyalexnet"
+        )
+    if str(zlib.crc32(text.encode(errors="surrogatepass"))) != file.metadata.get("crc32"):
+        raise CheckpointError("damaged: its metadata are not what was written")
+    about = parse_json(text, "metadata", CheckpointError)
+    written = about.get("format") if isinstance(about, dict) else None
+    if type(written) is not int or written < 1:
+        raise CheckpointError(f"damaged metadata: format is {repr(written)}; expected {FORMAT}")
+    if written != FORMAT:
+        raise CheckpointError(f"format is {repr(written)}; expected {FORMAT}")
     try:
-        about = json.loads(metadata[_KEY])
-        written = about["format"]
-        if written != FORMAT:
-            raise CheckpointError(f"{path}: format is {written}; expected {FORMAT}")
-        _verify(path, tensors, about["crc32"])
-        rows, columns, channels = map(int, about["image_shape"])
-        progress = about["progress"] | {"totals": Totals(*about["progress"]["totals"])}
-        return Checkpoint(
-            net=Net.from_json(json.dumps(about["net"])),
-            classes=about["classes"],
-            image_shape=(rows, columns, channels),
-            model=_part(tensors, "model."),
-            optimiser=_part(tensors, "optimizer."),
-            mean=tensors.get("mean"),
-            colour=Colour(**colour) if (colour := _part(tensors, "colour.")) else None,
-            data=about["data"],
-            progress=Progress(**progress),
-            options=about["options"],
-        )
-    except CheckpointError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
-        raise CheckpointError(f"{path}: damaged metadata: {error!r}") from error
+        fields = checked(about)
+        expect_tensors(file.entries, fields)
+    except UserError as error:
+        raise CheckpointError(f"damaged metadata: {error}") from error
+    sums, progress = fields.pop("crc32"), fields.pop("progress")
+    progress["totals"] = Totals(*map(float, progress["totals"]))
+    tensors = {}
+    for name in sorted(file.entries):
+        tensors[name] = file.read(name)
+        if _sum(tensors[name]) != sums[name]:
+            raise CheckpointError(f"damaged: tensor {name} is not what was written")
+        check_finite(name, tensors[name])
+    return Checkpoint(
+        **fields,
+        progress=Progress(**progress),
+        model=_part(tensors, "model."),
+        optimiser=_part(tensors, "optimizer."),
+        mean=tensors.get("mean"),
+        colour=Colour(**colour) if (colour := _part(tensors, "colour.")) else None,
+    )
 
 
 def open_model(
@@ -234,21 +270,23 @@ def save_model(
     Raises
     ------
     UserError
-        The file cannot be written, or the number of classes is not the net's.
+        The file cannot be written, the number of classes is not the net's, or a weight is not
+        finite.
     """
     net = model.net
     names = list(map(str, range(net.classes))) if classes is None else list(classes)
     if len(names) != net.classes:
         raise UserError(f"classes: {len(names)}; expected the {net.classes} of net {net.name}")
-    mean = model.mean_image
-    Checkpoint(
+    checkpoint = Checkpoint(
         net=net,
         classes=names,
         image_shape=image_shape or model.image_shape,
         model=model.state(),
         optimiser={} if optimiser is None else optimiser.state(),
-        mean=mean,
-    ).save(Path(path))
+        mean=model.mean_image if net.normalization.uses_mean_image else None,
+    )
+    checkpoint.check()
+    checkpoint.save(expanded(path))
 
 
 def check_net(path: Path, saved: Net, wanted: Net) -> None:
@@ -276,7 +314,7 @@ def class_difference(found: Sequence[str], expected: Sequence[str]) -> str:
     """The first difference between lists of classes; "" if they are equal."""
     for label, (name, wanted) in enumerate(zip(found, expected, strict=False)):
         if name != wanted:
-            return f"class {label} is {name!r}; expected {wanted!r}"
+            return f"class {label} is '{printable(name)}'; expected '{printable(wanted)}'"
     return "" if len(found) == len(expected) else f"it has {len(found)}; expected {len(expected)}"
 
 
@@ -295,14 +333,9 @@ def _net_difference(saved: Net, wanted: Net) -> str:
     return f"it has {len(saved.layers)} layers; expected {len(wanted.layers)}"
 
 
-def _verify(path: Path, tensors: Mapping[str, npt.NDArray[Any]], sums: Mapping[str, int]) -> None:
-    for name in sorted(tensors.keys() | sums.keys()):
-        if name not in tensors or _sum(tensors[name]) != sums.get(name):
-            raise CheckpointError(f"{path}: damaged: tensor {name} is not what was written")
-
-
 def _sum(array: npt.NDArray[Any]) -> int:
-    return zlib.crc32(array.data, zlib.crc32(f"{array.dtype} {array.shape}".encode()))
+    kind = f"{array.dtype} {array.shape}"
+    return zlib.crc32(tensor_file.flat(array).data, zlib.crc32(kind.encode()))
 
 
 def _part(tensors: Mapping[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:

@@ -13,6 +13,9 @@ from pyalexnet.training import curve
 
 LINES, CURVE = "metrics.jsonl", "curve.png"
 
+#: What every record has.
+_NUMBERS = ("epoch", "train_loss", "train_top1_error", "val_loss", "val_top1_error", "lr")
+_BYTES = 1 << 28  # of the file at most; an epoch has some 400
 _DRAW_SECONDS = 30  # between drawings, which take half a second
 
 
@@ -24,7 +27,7 @@ class MetricsFile:
     folder : Path
     after : int
         Lines of later epochs are removed, because a resumed run trains these again. So is a line
-        that a crash has cut off.
+        that a crash has cut off, or that is damaged otherwise.
     subject : curve.Subject
         What the curve's title names.
 
@@ -82,15 +85,15 @@ class MetricsFile:
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run's folder, as `MetricsFile.records`; a line that is cut off is left out.
+    """The records of a run's folder, as `MetricsFile.records`; a damaged line is left out.
 
     Raises
     ------
-    OSError
+    UserError
         There is no such file, or it cannot be read.
     """
-    lines = (folder / LINES).read_text(encoding="utf-8", errors="replace").splitlines()
-    return [record for record in map(_record, lines) if record is not None]
+    lines = files.read_bytes(folder / LINES, _BYTES, UserError).decode(errors="replace")
+    return [record for record in map(_record, lines.split("\n")) if record is not None]
 
 
 def _line(record: dict[str, Any]) -> str:
@@ -98,8 +101,16 @@ def _line(record: dict[str, Any]) -> str:
 
 
 def _record(line: str) -> dict[str, Any] | None:
+    """The record of a line; None if it is cut off, or no record of an epoch."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("epoch"), int) else None
+    if not isinstance(record, dict) or not all(map(_is_number, map(record.get, _NUMBERS))):
+        return None
+    flat = all(_is_number(value) or isinstance(value, str) for value in record.values())
+    return record if flat and type(record["epoch"]) is int else None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 2**63)

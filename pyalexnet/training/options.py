@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
+import numbers
+import os
+import typing
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr  # bounded, as a file may hold anything
 from typing import Any
+
+import numpy as np
 
 from pyalexnet import data
 from pyalexnet.data.augmentation import COLOUR_VARIANTS
@@ -18,6 +26,9 @@ from pyalexnet.text import nearest
 
 SMALL = "small"  # the net that takes the images' size
 SMALL_SIZE = 64  # rows and columns that small nets read at most; those of `small` by default
+
+_MOST = 2**53  # of a whole number, which is then exact as a float, too
+_WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -109,14 +120,13 @@ class Options:
         Raises
         ------
         UserError
-            There is no such option; the message names the nearest.
+            There is no such option, the message names the nearest; or a value of another type.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
         for name in given:
-            if name not in names:
-                expected = nearest(name, names) or f"one of {', '.join(names)}"
+            if name not in NAMES:
+                expected = nearest(name, NAMES) or f"one of {', '.join(NAMES)}"
                 raise UserError(f"option {name} is unknown; expected {expected}")
-        return cls(**{name: value for name, value in given.items() if value is not None})
+        return cls(**{name: typed(name, v) for name, v in given.items() if v is not None})
 
     def check(self) -> None:
         """Raises UserError naming an option that is out of range."""
@@ -141,6 +151,8 @@ class Options:
             value = getattr(self, name)
             if value is not None and not lowest <= value < math.inf:
                 raise UserError(f"{name.replace('_', '-')} is {value}; expected at least {lowest}")
+            if isinstance(value, int) and value > _MOST and name != "seed":
+                raise UserError(f"{name.replace('_', '-')} is {value}; expected at most {_MOST}")
         for name in ("lr", "bias_lr", "momentum", "weight_decay", "colour_noise"):
             value = getattr(self, name)
             if value is not None and not is_number(value):
@@ -196,3 +208,39 @@ class Options:
             return SMALL_SIZE
         reads = max(zoo.get(self.net_name).input[1:])
         return reads if reads <= SMALL_SIZE else None
+
+
+#: The options' names.
+NAMES = tuple(field.name for field in dataclasses.fields(Options))
+
+
+def typed(name: str, value: Any) -> Any:
+    """The value of an option as its type: a whole number may be a float, a path a string.
+
+    Raises
+    ------
+    UserError
+        It is of another type; the message names the option as commands do.
+    """
+    kind = _kinds()[name]
+    if kind is bool and isinstance(value, bool | np.bool_):
+        return bool(value)
+    if kind is str and isinstance(value, str | os.PathLike):
+        return os.fspath(value)
+    if not isinstance(value, bool):
+        if kind is int and isinstance(value, numbers.Integral):
+            return int(value)
+        if kind is float and isinstance(value, numbers.Real):
+            with contextlib.suppress(OverflowError):
+                return float(value)
+    raise UserError(f"{name.replace('_', '-')} is {repr(value)}; expected {_WORDS[kind]}")
+
+
+@functools.cache
+def _kinds() -> dict[str, type]:
+    """The options' types; of one or None, the one."""
+    hints = typing.get_type_hints(Options)
+    return {
+        name: typing.get_args(kind)[0] if typing.get_args(kind) else kind
+        for name, kind in hints.items()
+    }

@@ -7,29 +7,21 @@ The run.toml of a run's folder is such a file.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import sys
-import typing
 from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
 from typing import Any
 
 from pyalexnet.errors import UserError
+from pyalexnet.files import expanded, read_toml
 from pyalexnet.nn import zoo
-from pyalexnet.text import nearest
-from pyalexnet.training.options import Options
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from pyalexnet.text import nearest, printable, shortened
+from pyalexnet.training.options import NAMES, Options, typed
 
 #: The built-in recipes.
 FILE = Path(__file__).with_name("recipes.toml")
 _SUFFIX = ".toml"
-_WORDS = {str: "a string", int: "a whole number", float: "a number", bool: "true or false"}
+_WIDTH = 300  # of what messages show of a file
 
 
 class RecipeError(UserError):
@@ -58,7 +50,7 @@ def load(spec: str) -> dict[str, Any]:
     place, colon, name = spec.rpartition(":")
     if not (colon and place.endswith(_SUFFIX)):
         place, name = (spec, "") if spec.endswith(_SUFFIX) else (str(FILE), spec)
-    path = Path(place).expanduser()
+    path = expanded(place)
     tables = _tables(path)
     if place == spec:  # no table is named
         if len(tables) != 1:
@@ -66,8 +58,10 @@ def load(spec: str) -> dict[str, Any]:
         name = next(iter(tables))
     if name not in tables:
         also = "" if path != FILE else ", or a file: FILE.toml or FILE.toml:NAME"
-        raise RecipeError(f"{path}: no recipe {name!r}; expected one of {_listed(tables)}{also}")
-    return options(f"{path}, recipe {name}", tables[name])
+        raise RecipeError(
+            f"{path}: no recipe '{_key(name)}'; expected one of {_listed(tables)}{also}"
+        )
+    return options(f"{path}, recipe {_key(name)}", tables[name])
 
 
 def text(options: dict[str, Any]) -> str:
@@ -92,17 +86,12 @@ def names() -> list[str]:
 
 
 def _tables(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        tables = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path}: not TOML: {error}") from None
+    tables = read_toml(path, RecipeError)
     for key, value in tables.items():
         if not isinstance(value, dict):
             raise RecipeError(
-                f"{path}: {key} is outside of any table; expected recipes only, such as [mine]"
+                f"{path}: {_key(key)} is outside of any table; expected recipes only, such as "
+                "[mine]"
             )
     return tables
 
@@ -127,16 +116,16 @@ def options(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
     RecipeError
         A key or value is not an option's.
     """
-    kinds = typing.get_type_hints(Options)
-    known = {field.name.replace("_", "-"): field.name for field in dataclasses.fields(Options)}
+    known = {name.replace("_", "-"): name for name in NAMES}
     found = {}
     for key, value in table.items():
         if key not in known:
             meant = nearest(key.replace("_", "-"), known)
             expected = meant or f"some of {', '.join(known)}"
-            raise RecipeError(f"{where}: unknown key {key}; expected {expected}")
-        found[known[key]] = _value(where, key, value, kinds[known[key]])
+            raise RecipeError(f"{where}: unknown key {_key(key)}; expected {expected}")
+        found[known[key]] = value
     try:
+        found = {name: typed(name, value) for name, value in found.items()}
         Options(**found).check()
         if "net" in found:
             zoo.get(found["net"])
@@ -145,16 +134,9 @@ def options(where: str, table: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _value(where: str, key: str, value: Any, kind: Any) -> Any:
-    """`value` if it is of the `kind`, one type or one or None; a whole number may be a float."""
-    if isinstance(kind, UnionType):
-        kind = next(one for one in typing.get_args(kind) if one is not type(None))
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:
-        raise RecipeError(f"{where}: {key} is {value!r}; expected {_WORDS[kind]}")
-    return value
-
-
 def _listed(tables: dict[str, Any]) -> str:
-    return ", ".join(tables) or "no recipes"
+    return shortened(", ".join(map(_key, tables)), _WIDTH) or "no recipes"
+
+
+def _key(key: str) -> str:
+    return shortened(printable(key), _WIDTH)

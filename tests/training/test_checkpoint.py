@@ -30,6 +30,7 @@ from pyalexnet.training.checkpoint import (
     load,
     save_model,
 )
+from pyalexnet.training.options import Options
 
 pytestmark = pytest.mark.host_only("reads and writes files")
 
@@ -39,20 +40,31 @@ SMALLEST = Net("smallest", input=(1, 2, 2), layers=(Linear(2, activation=""),))
 def checkpoint(seed: int = 0, net: Net = SMALLEST) -> Checkpoint:
     rng = np.random.default_rng(seed)
 
-    def arrays() -> dict[str, Any]:
-        shapes = {name: p.shape for name, p in net.parameters().items()}
+    def arrays(prefix: str = "") -> dict[str, Any]:
+        shapes = {f"{prefix}{name}": p.shape for name, p in net.parameters().items()}
         return {name: rng.normal(size=s).astype(np.float32) for name, s in shapes.items()}
 
+    shape = (3, 3, net.input[0])
+    schedule = {"drops": 1, "best": 0.25, "stalled": 0}
     return Checkpoint(
         net=net,
-        classes=["cat", "Köter"],
-        data={"spec": "folder:x", "name": "folder", "train": 3, "val": 4},
-        mean=rng.uniform(0, 255, (3, 3, 1)).astype(np.float32),
-        image_shape=(3, 3, 1),
+        classes=["cat", "Köter", "cow"][: net.classes],
+        data={"spec": "folder:x", "name": "folder", "train": 3, "val": 4, "val_share": None},
+        mean=rng.uniform(0, 255, shape).astype(np.float32),
+        image_shape=shape,
         model=arrays(),
-        optimiser=arrays(),
-        progress=Progress(7, 1, 3, 0.1, 0.05, Totals(1 / 3, 2.0, 3.0, 4.0), 0.25, 1, {"drops": 1}),
-        options={"seed": 2**64 - 1, "lr": 0.1},
+        optimiser=arrays("momentum."),
+        progress=Progress(7, 1, 3, 0.1, 0.05, Totals(1 / 3, 2.0, 3.0, 4.0), 0.25, 1, schedule),
+        options=dataclasses.asdict(
+            Options(
+                data="folder:x",
+                seed=2**64 - 1,
+                lr=0.1,
+                batch_size=2,
+                epochs=9,
+                schedule="plateau:2",
+            )
+        ),
     )
 
 
@@ -121,15 +133,21 @@ def test_damaged_tensor_is_named(tmp_path: Path) -> None:
     whole = bytearray(path.read_bytes())
     start = 8 + int.from_bytes(whole[:8], "little")
     header = json.loads(whole[8:start])
-    whole[start + header["optimizer.fc1.weight"]["data_offsets"][0]] ^= 16
+    whole[start + header["optimizer.momentum.fc1.weight"]["data_offsets"][0]] ^= 16
     path.write_bytes(whole)
-    with pytest.raises(CheckpointError, match=r"tensor optimizer\.fc1\.weight"):
+    with pytest.raises(CheckpointError, match=r"tensor optimizer\.momentum\.fc1\.weight"):
         load(path)
 
 
-def test_missing_file_and_folder(tmp_path: Path) -> None:
-    for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(CheckpointError, match="no such file"):
+def test_what_is_no_regular_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path / "none", "no such file; expected a checkpoint"),
+        (tmp_path, "cannot be read: it is a folder; expected a file"),
+        (tmp_path / "pipe", "cannot be read: not a regular file"),
+        (Path("/dev/null"), "cannot be read: not a regular file"),
+    ):
+        with pytest.raises(CheckpointError, match=f"{path}: {words}"):
             load(path)
 
 

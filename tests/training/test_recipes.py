@@ -143,8 +143,8 @@ def test_a_file_of_ones_own(tmp_path: Path) -> None:
         ("[a]\n[b]", "", r"r\.toml: has a, b; choose one by --recipe .*r\.toml:NAME"),
         ("", "", r"r\.toml: has no recipes"),
         ("[a]\n[b]", ":c", r"r\.toml: no recipe 'c'; expected one of a, b$"),
-        ("[a]\nlr = ", "", r"r\.toml: not TOML: Invalid value"),
-        ("[a]\n[a]", "", r"r\.toml: not TOML"),
+        ("[a]\nlr = ", "", r"r\.toml: damaged, or not TOML: Invalid value"),
+        ("[a]\n[a]", "", r"r\.toml: damaged, or not TOML"),
     ],
 )
 def test_mistakes_name_file_table_and_key(
@@ -158,10 +158,10 @@ def test_mistakes_name_file_table_and_key(
 @pytest.mark.host_only("computes nothing")
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for spec in (f"{tmp_path}/none.toml", f"{tmp_path}/none.toml:a"):
-        with pytest.raises(UserError, match=r"none\.toml: cannot be read: .*No such file"):
+        with pytest.raises(UserError, match=r"none\.toml: no such file"):
             recipes.load(spec)
     (tmp_path / "bad.toml").write_bytes(b"[a]\nnet = '\xff'")
-    with pytest.raises(UserError, match=r"bad\.toml: cannot be read"):
+    with pytest.raises(UserError, match=r"bad\.toml: damaged, or not TOML"):
         recipes.load(f"{tmp_path}/bad.toml")
     for spec in ("papre", "paper:original", ""):
         with pytest.raises(
