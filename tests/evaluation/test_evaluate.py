@@ -277,7 +277,7 @@ def test_nets_that_cannot_be_averaged(checkpoints: list[Path], tmp_path: Path) -
     with pytest.raises(CheckpointError, match=f"{expected}expected 'green'"):
         evaluate.evaluate([checkpoints[0], path])
     dataclasses.replace(saved, classes=[*saved.classes, "sky"]).save(path)
-    with pytest.raises(CheckpointError, match="it has 4; expected 3"):
+    with pytest.raises(CheckpointError, match="number of classes is 4; expected 3"):
         evaluate.evaluate([checkpoints[0], path])
     dataclasses.replace(saved, data=saved.data | {"spec": "folder:/elsewhere"}).save(path)
     with pytest.raises(CheckpointError, match=r"data is folder:/elsewhere; .* --data"):
