@@ -187,8 +187,8 @@ def _words(error: Exception) -> str:
 
 
 def _check_nesting(value: Any, name: str, kind: type[UserError]) -> None:
-    level = [value]
-    for _ in range(_NESTED):
+    level: list[Any] = [[value]]
+    for _ in range(_NESTED + 1):
         inner = (one.values() if isinstance(one, dict) else one for one in level)
         level = [child for one in inner for child in one if isinstance(child, dict | list)]
         if not level:
