@@ -188,6 +188,8 @@ def test_damaged_toml(tmp_path: Path, text: bytes) -> None:
 def test_json_and_toml(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"a": [1, 2.5, "é", null]}')
     assert files.read_json(tmp_path / "a.json") == {"a": [1, 2.5, "é", None]}
+    for text, value in (("24", 24), ("null", None), ('"abc"', "abc")):
+        assert files.parse_json(text, "a") == value
     (tmp_path / "a.toml").write_text("[a]\nb = 'é'")
     assert files.read_toml(tmp_path / "a.toml") == {"a": {"b": "é"}}
 

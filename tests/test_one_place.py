@@ -17,8 +17,8 @@ PACKAGE = Path(pyalexnet.__file__).parent
 PLACES = {
     # Reading text that may be damaged: bounded, and every fault of it one error.
     "json.load": "",
-    # Of a worker's own parent, and of a net that has just been written.
-    "json.loads": "files.py data/loading/workers.py training/checkpoint.py",
+    # Of a worker's parent; of a net just written; of a bounded line, which may be cut off.
+    "json.loads": "files.py data/loading/workers.py training/checkpoint.py training/metrics.py",
     "tomllib.load": "",
     "tomllib.loads": "files.py",
     "pickle.load": "",

@@ -189,7 +189,7 @@ def load(path: Path) -> Checkpoint:
 def load_run(path: Path) -> Checkpoint:
     """Reads a checkpoint from which a run can go on; errors as `load`, and where it has none."""
     checkpoint = load(path)
-    if not (checkpoint.options and checkpoint.optimiser):
+    if not (checkpoint.options and checkpoint.data and checkpoint.optimiser):
         raise CheckpointError(
             f"{path}: has a model alone, of no run; expected a checkpoint that training has written"
         )

@@ -107,9 +107,7 @@ def checked(about: Mapping[str, Any]) -> dict[str, Any]:
     progress = _object("progress", about["progress"], _PROGRESS)
     settings = _options(about["options"])
     _object("progress.schedule", progress["schedule"], _schedule_of(settings))
-    data = about["data"]
-    if settings or data != {}:
-        _object("data", data, _DATA)
+    data = _object("data", about["data"], _DATA if about["data"] else {})
     sums = about["crc32"]
     ok = isinstance(sums, dict) and all(_is_count(value, _STEPS) for value in sums.values())
     _expect(ok, "crc32", sums, "the tensors' sums")

@@ -27,7 +27,7 @@ from pyalexnet.evaluation.views import views
 from pyalexnet.nn.layers import Conv, Linear
 from pyalexnet.nn.net import Net
 from pyalexnet.nn.normalization import Normalization
-from pyalexnet.training.checkpoint import load
+from pyalexnet.training.checkpoint import Progress, load
 from pyalexnet.training.validation import validate
 
 pytestmark = pytest.mark.usefixtures("auto")
@@ -284,7 +284,7 @@ def test_nets_that_cannot_be_averaged(checkpoints: list[Path], tmp_path: Path) -
     with pytest.raises(CheckpointError, match=r"data is folder:/elsewhere; .* --data"):
         evaluate.evaluate([checkpoints[0], path])
     assert evaluate.evaluate([checkpoints[0], path], saved.data["spec"]).metrics.images == tiny.VAL
-    dataclasses.replace(saved, data={}).save(path)
+    dataclasses.replace(saved, data={}, options={}, progress=Progress()).save(path)
     with pytest.raises(CheckpointError, match=f"{path}: data is not recorded; expected --data"):
         evaluate.evaluate([path])
 

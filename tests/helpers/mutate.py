@@ -6,12 +6,15 @@ PYALEXNET_CAMPAIGN=N takes N copies of each file instead of a few.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import resource
 import signal
 import struct
 from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
 
 from pyalexnet.errors import UserError
 
@@ -95,10 +98,46 @@ def _zeroed(data: bytearray, draw: random.Random) -> None:
     data[part] = bytes(len(data[part]))
 
 
-def survives(parse: Callable[[bytes], object], files: Iterator[bytes]) -> tuple[int, int]:
-    """Parses files under limits on time and memory; returns how many were taken and refused.
+_DEEP: Any = json.loads('{"a":[' * 25 + "]}" * 25)
+_VALUES: list[Any] = [None, True, False, -1, 0, 1, 2, 2**31, 2**63, 2**70, 0.5, 1e-50, 1e308]
+_VALUES += ["", "x", "x" * 1000, "a\nb\x1b[31m", "\ud800", [], {}, [[]], [1], {"a": 1}, _DEEP]
 
-    An error other than the package's own fails the test, and so does a parser that takes too long.
+
+def changed_values(whole: Any, seed: int, count: int = COUNT) -> Iterator[Any]:
+    """Yields copies of a JSON value with a few values in it replaced, doubled, added or removed."""
+    draw = random.Random(seed)
+    for _ in range(count):
+        root = {"root": deepcopy(whole)}
+        for _ in range(draw.choice([1, 1, 1, 1, 2, 3])):
+            parent, key = draw.choice(list(_places(root)))
+            change = draw.random()
+            other = draw.choice(list(_places(root)))
+            if change < 0.6:
+                parent[key] = deepcopy(draw.choice(_VALUES))
+            elif change < 0.7 and parent is not root:
+                del parent[key]
+            elif change < 0.8:
+                parent[key] = deepcopy(other[0][other[1]])  # a value of another place
+            elif isinstance(parent, list):
+                parent.insert(key, deepcopy(draw.choice([parent[key], *_VALUES])))
+            elif parent is not root:
+                parent[draw.choice(["", "x", "root", *parent])] = deepcopy(draw.choice(_VALUES))
+        yield root["root"]
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yields each list or dict within a value with each of its keys."""
+    for key in list(value) if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from _places(value[key])
+
+
+def survives(parse: Callable[[Any], object], files: Iterator[Any]) -> tuple[int, int]:
+    """Parses files, or values, under limits; returns how many were taken and refused.
+
+    The limits are on time and memory. An error other than the package's own fails the test, and so
+    does a parser that takes too long.
     """
     taken, refused = 0, 0
     with limits():
@@ -111,7 +150,7 @@ def survives(parse: Callable[[bytes], object], files: Iterator[bytes]) -> tuple[
                 assert str(error).count("\n") == 0, f"copy {number}: {error}"
                 refused += 1
             except BaseException as error:
-                raise AssertionError(f"copy {number}: {content[:200]!r}…") from error
+                raise AssertionError(f"copy {number}: {content!r:.400}…") from error
     return taken, refused
 
 
