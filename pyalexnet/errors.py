@@ -29,3 +29,17 @@ class DeviceError(UserError):
 
 class CheckpointError(UserError):
     """A checkpoint that is missing, damaged or of another net."""
+
+
+#: What only a fault of the machine, or input that nobody foresaw, can raise.
+UNFORESEEN = (MemoryError, OSError, RecursionError, OverflowError, UnicodeError)
+
+
+def described(error: BaseException) -> str:
+    """One of `UNFORESEEN` as a message: "not enough memory", "FILE: Input/output error"."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory{': ' * bool(str(error))}{error}"
+    if isinstance(error, OSError):
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return ": ".join([*names, error.strerror or str(error)])
+    return f"{type(error).__name__}: {error}"

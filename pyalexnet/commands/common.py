@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pyalexnet.commands.arguments import ERROR, Parser, one_of, whole
-from pyalexnet.errors import MachineError, UserError
+from pyalexnet.errors import UNFORESEEN, MachineError, UserError, described
 from pyalexnet.evaluation.views import KINDS, STRIDE
 from pyalexnet.streams import discard, open_standard
 from pyalexnet.text import printable
@@ -27,9 +27,6 @@ __all__ = ["ERROR", "INTERRUPTED"]
 
 FAULT, INTERRUPTED, PIPE_CLOSED = 1, 130, 141  # exit statuses; as a shell's for SIGINT, SIGPIPE
 TRACEBACK = "PYALEXNET_TRACEBACK"  #: environment variable: print tracebacks of errors, too
-
-#: What only a fault of the machine, or input that nobody foresaw, can raise.
-_UNFORESEEN = (MemoryError, OSError, RecursionError, OverflowError, UnicodeError)
 
 
 def run(
@@ -53,9 +50,9 @@ def run(
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except _UNFORESEEN as error:
+    except UNFORESEEN as error:
         if not (isinstance(error, OSError) and _is_of_output(error)):
-            return _fail(parser, _in_words(error), FAULT)
+            return _fail(parser, f"{described(error)}; {TRACEBACK}=1 shows where", FAULT)
         discard(sys.stdout)
         if isinstance(error, BrokenPipeError):
             return PIPE_CLOSED
@@ -80,18 +77,6 @@ def complain(program: str, error: UserError) -> None:
 def _error_line(program: str, message: str) -> str:
     lines = message.split("\n  ")  # of our own; a line break in a name is escaped
     return f"{program}: error: " + "\n  ".join(map(printable, lines))
-
-
-def _in_words(error: BaseException) -> str:
-    """An error that nobody has named: "…; PYALEXNET_TRACEBACK=1 shows where"."""
-    if isinstance(error, MemoryError):
-        what = f"not enough memory{': ' * bool(str(error))}{error}"
-    elif isinstance(error, OSError):
-        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        what = ": ".join([*names, error.strerror or str(error)])
-    else:
-        what = f"{type(error).__name__}: {error}"
-    return f"{what}; {TRACEBACK}=1 shows where"
 
 
 def _is_of_output(error: OSError) -> bool:

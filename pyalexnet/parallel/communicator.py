@@ -7,6 +7,7 @@ where they lie in the host's memory and by NCCL on GPUs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from pyalexnet import device as devices
 from pyalexnet.cores import usable_cores
 from pyalexnet.device import CudaDevice
-from pyalexnet.errors import DeviceError, UserError
+from pyalexnet.errors import UNFORESEEN, DeviceError, MachineError, UserError, described
 from pyalexnet.nn.device_net import DeviceNet
 from pyalexnet.parallel import nccl
 from pyalexnet.parallel.gradient_sum import Engine, GradientSum, HostSum
@@ -32,14 +33,17 @@ T = TypeVar("T")
 _IDLE_SECONDS = 0.002  # between two polls of the barrier
 _FORWARD_SECONDS = 0.1  # for mpirun to print what a process has written
 
-#: What launchers tell a process: the variables of the number of processes and of its own. The first
-#: that are set count, as one launcher may have started another.
+#: What launchers tell a process: the variables of the number of processes and of its own. Those of
+#: the launcher that has started the process itself come first.
 _LAUNCHERS = (
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("PMI_SIZE", "PMI_RANK"),  # MPICH, Intel MPI
+    ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),  # MVAPICH2
     ("MPI_LOCALNRANKS", "MPI_LOCALRANKID"),
     ("", "PMIX_RANK"),
-    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),  # srun's, whatever started srun has others
+    ("", "PALS_RANKID"),  # Cray
+    # srun's. A batch script has a rank, too, but no number of processes.
+    ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
 )
 
 
@@ -47,15 +51,24 @@ class Launched(NamedTuple):
     """What the environment says about the job that this process is a part of."""
 
     rank: int
-    size: int | None  #: None where the launcher does not tell
+    size: int | None  #: None where no launcher tells
+    may_be_alone: bool  #: a launcher says so, or none says that there are others
 
 
 def launched() -> Launched | None:
-    """The place that an MPI launcher has given this process; None without a launcher."""
-    for size, rank in _LAUNCHERS:
-        if _number(size) is not None or _number(rank) is not None:
-            return Launched(_number(rank) or 0, _number(size))
-    return None
+    """The place that an MPI launcher has given this process; None where there is no other process.
+
+    There may be others if a launcher says so, or says nothing of their number.
+    """
+    found = [(_number(size), _number(rank)) for size, rank in _LAUNCHERS]
+    sizes = [size for size, _ in found if size is not None]
+    ranks = [rank for _, rank in found if rank is not None]
+    if any(size > 1 for size in sizes):
+        rank = next((rank or 0 for size, rank in found if size is not None and size > 1), 0)
+        return Launched(rank, max(sizes), may_be_alone=sizes[0] == 1 and not rank)
+    if any(ranks):
+        return Launched(max(ranks), None, may_be_alone=False)
+    return Launched(0, None, may_be_alone=True) if ranks and not sizes else None
 
 
 def _number(variable: str) -> int | None:
@@ -66,7 +79,7 @@ def _number(variable: str) -> int | None:
 def join() -> Communicator:
     """The processes that train together, for a `with` statement.
 
-    mpi4py is imported only where a launcher has started more than one process.
+    mpi4py is imported only where a launcher may have started more than one process.
 
     Raises
     ------
@@ -75,7 +88,25 @@ def join() -> Communicator:
         because its MPI is another one.
     """
     place = launched()
-    return SingleProcess() if place is None or place.size == 1 else MpiProcess(place)
+    if place is None:
+        return SingleProcess()
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
+        if place.may_be_alone:
+            print(
+                "note: a batch system or launcher has started this process, and mpi4py, which "
+                f"knows whether there are others, does not load ({error}): training alone",
+                file=sys.stderr,
+            )
+            return SingleProcess()
+        count = "several" if place.size is None else place.size
+        raise UserError(
+            f"an MPI launcher has started {count} processes, but mpi4py, by which they train "
+            f"one net, does not load: {error}; pip install 'pyalexnet[mpi]', or start without "
+            "a launcher"
+        ) from error
+    return MpiProcess(MPI, place)
 
 
 class Communicator(ABC):
@@ -218,27 +249,18 @@ class SingleProcess(Communicator):
 class MpiProcess(Communicator):
     """One of the processes of an MPI job."""
 
-    def __init__(self, place: Launched) -> None:
-        try:
-            from mpi4py import MPI
-        except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
-            count = "several" if place.size is None else place.size
-            raise UserError(
-                f"an MPI launcher has started {count} processes, but mpi4py, by which they train "
-                f"one net, does not load: {error}; pip install 'pyalexnet[mpi]', or start without "
-                "a launcher"
-            ) from error
-        self._mpi: Any = MPI
-        self._world: Any = MPI.COMM_WORLD
+    def __init__(self, mpi: Any, place: Launched) -> None:
+        self._mpi = mpi
+        self._world: Any = mpi.COMM_WORLD
         self.rank, self.size = self._world.rank, self._world.size
-        if self.size == 1 and (place.rank or place.size is not None):
-            library = MPI.Get_library_version().splitlines()[0].strip()
+        if self.size == 1 and not place.may_be_alone:
+            library = mpi.Get_library_version().splitlines()[0].strip()
             raise UserError(
                 f"a launcher has started {place.size or 'several'} processes, but MPI sees one: "
                 f"mpi4py has loaded {library}, and mpirun is another MPI's; take the mpirun beside "
                 f"{sys.executable}"
             )
-        local = self._world.Split_type(MPI.COMM_TYPE_SHARED)
+        local = self._world.Split_type(mpi.COMM_TYPE_SHARED)
         self.local_rank, self.local_size = local.rank, local.size
         self.cores = _share(local.allgather(usable_cores()), local.rank)
         self.failed_together = False
@@ -253,12 +275,15 @@ class MpiProcess(Communicator):
             return
         status = 1
         if isinstance(error, UserError):
-            text, status = str(error), 2
+            text, status = str(error), 1 if isinstance(error, MachineError) else 2
+        elif isinstance(error, UNFORESEEN):
+            text = described(error)
         elif isinstance(error, KeyboardInterrupt):
             text, status = "interrupted", 130
         else:
             text = "".join(traceback.format_exception(kind, error, trace)).rstrip()
-        print(f"replica {self.rank}: {text}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(f"replica {self.rank}: {text}", file=sys.stderr, flush=True)
         # Ends the others, which may wait for this one for ever, once mpirun has read the text.
         time.sleep(_FORWARD_SECONDS)
         self._world.Abort(status)

@@ -105,6 +105,8 @@ def _start(
             checkpoint.progress.best, checkpoint.progress.best_epoch = None, 0
     if path is None or not files.same(path.parent, folder):
         _check_own(folder)
+        if resume == AUTO and _ended_before_saving(folder):
+            (folder / metrics.LINES).unlink(missing_ok=True)
         if not overwrite:
             _check_vacant(folder)
     return Start(folder, options, path or folder / LAST, checkpoint)
@@ -160,6 +162,15 @@ def clear(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
         except OSError as error:
             raise files.failure(error, f"{folder / name}: cannot be removed") from error
+
+
+def _ended_before_saving(folder: Path) -> bool:
+    """Whether a run ended with a line of metrics at most, and without a checkpoint."""
+    if any((folder / name).exists() for name in (LAST, BEST)):
+        return False
+    with contextlib.suppress(OSError, UserError):
+        return len(metrics.read(folder)) <= 1
+    return False
 
 
 def _remove_useless(folder: Path) -> None:

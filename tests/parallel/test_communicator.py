@@ -188,19 +188,34 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     ("environment", "expected"),
     [
         ({}, None),
-        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "2"}, (2, 4)),
-        ({"PMI_SIZE": "8", "PMI_RANK": "5", "MPI_LOCALNRANKS": "2"}, (5, 8)),
-        ({"PMIX_RANK": "1"}, (1, None)),
-        ({"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "2"}, (2, 3)),
-        ({"SLURM_STEP_NUM_TASKS": "1", "PMI_SIZE": "2", "PMI_RANK": "1"}, (1, 2)),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": ""}, None),  # a batch script
+        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "2"}, (2, 4, False)),
+        ({"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}, None),
+        ({"PMI_SIZE": "8", "PMI_RANK": "5", "MPI_LOCALNRANKS": "2"}, (5, 8, False)),
+        ({"PMI_SIZE": "1", "PMI_RANK": "0", "PMIX_RANK": "0"}, None),
+        ({"MV2_COMM_WORLD_SIZE": "2", "MV2_COMM_WORLD_RANK": "0"}, (0, 2, False)),
+        ({"PMIX_RANK": "1"}, (1, None, False)),
+        ({"PMIX_RANK": "0"}, (0, None, True)),
+        ({"PALS_RANKID": "3"}, (3, None, False)),
+        ({"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "2"}, (2, 3, False)),
+        ({"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "0"}, (0, 3, False)),
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "PMIX_RANK": "0"}, None),
+        ({"SLURM_STEP_NUM_TASKS": "1", "PMI_SIZE": "2", "PMI_RANK": "1"}, (1, 2, False)),
+        # mpirun -n 1 within srun -n 4
+        (
+            {"OMPI_COMM_WORLD_SIZE": "1", "OMPI_COMM_WORLD_RANK": "0"}
+            | {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"},
+            (0, 4, True),
+        ),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, (0, None, True)),  # a batch script
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": ""}, None),
+        ({"PMI_SIZE": "many", "PMI_RANK": "-1", "SLURM_PROCID": "\u0663"}, None),
     ],
 )
 def test_launchers_are_known(
     monkeypatch: pytest.MonkeyPatch,
     no_launcher: None,
     environment: dict[str, str],
-    expected: tuple[int, int | None] | None,
+    expected: tuple[int, int | None, bool] | None,
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -216,6 +231,11 @@ def test_several_processes_need_mpi4py(
     assert replicas.join().size == 1
     monkeypatch.setenv("PMI_SIZE", "1")
     assert replicas.join().size == 1
+    monkeypatch.delenv("PMI_SIZE")
+    monkeypatch.setenv("SLURM_PROCID", "0")  # a batch script of one process
+    capsys.readouterr()
+    assert replicas.join().size == 1
+    assert capsys.readouterr().err.endswith("training alone\n")
     monkeypatch.setenv("PMI_SIZE", "2")
     for rank in "01":
         monkeypatch.setenv("PMI_RANK", rank)
