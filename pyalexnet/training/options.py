@@ -143,15 +143,11 @@ class Options:
             ("dropout", 0),
             ("colour_noise", 0),
         ):
-            value = getattr(self, name)
+            value, option = getattr(self, name), name.replace("_", "-")
             if value is not None and not lowest <= value < math.inf:
-                raise UserError(
-                    f"{name.replace('_', '-')} is {repr(value)}; expected at least {lowest}"
-                )
+                raise UserError(f"{option} is {repr(value)}; expected at least {lowest}")
             if isinstance(value, int) and value > _MOST and name != "seed":
-                raise UserError(
-                    f"{name.replace('_', '-')} is {repr(value)}; expected at most {_MOST}"
-                )
+                raise UserError(f"{option} is {repr(value)}; expected at most {_MOST}")
         for name in ("lr", "bias_lr", "momentum", "weight_decay", "colour_noise"):
             value = getattr(self, name)
             if value is not None and not is_number(value):
