@@ -444,6 +444,10 @@ def test_headers_that_lie(tmp_path: Path) -> None:
             load(path)
             pytest.fail(f"{change} was taken")
         assert str(error.value).isprintable() and len(str(error.value)) < len(str(path)) + 300
+    checkpoint().save(path)
+    path.write_bytes(path.read_bytes() + bytes(8))
+    with pytest.raises(CheckpointError, match="damaged: it has 124 bytes of tensors; expected"):
+        load(path)
     for start in (b"", b"\0" * 7, b"\xff" * 8, (2**31).to_bytes(8, "little"), b"\0" * 8, b"\1"):
         path.write_bytes(start + bytes(7) + b"[]")
         with pytest.raises(CheckpointError, match=r"a\.safetensors: .*damaged"):
