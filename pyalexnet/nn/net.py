@@ -20,6 +20,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -40,6 +41,7 @@ from pyalexnet.nn.layers import (
 )
 from pyalexnet.nn.layers.base import check_count
 from pyalexnet.nn.normalization import Normalization
+from pyalexnet.text import printable
 
 INPUT = "input"
 #: The keys of `Net.training`.
@@ -47,6 +49,8 @@ TRAINING = ("epochs", "lr", "bias-lr", "batch-size", "schedule", "warmup")
 _DEFAULT, _LOSS = Normalization(), SoftmaxCrossEntropy()
 #: Rows of an input, and numbers in a row, are at most so many (csrc/ops/augment.cu).
 _MOST_ROWS, _MOST_ACROSS = 65535, 2**30 - 1
+_DEEPEST = 10_000  # layers of a net in a file
+_LONGEST = 200  # letters of a net's name in a file
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_/-]*")
 
 
@@ -88,14 +92,14 @@ class Net:
         ok = len(self.input) == 3 and all(type(n) is int and n > 0 for n in self.input)
         if not ok:
             raise NetError(
-                f"net {self.name}: input is {self.input}; expected channels, rows and columns "
-                "from 1"
+                f"net {self.name}: input is {repr(self.input)}; expected channels, rows and "
+                "columns from 1"
             )
         channels, rows, columns = self.input
         if rows > _MOST_ROWS or columns * channels > _MOST_ACROSS:
             raise NetError(
-                f"net {self.name}: input is {self.input}; expected at most {_MOST_ROWS} rows, of "
-                f"at most {_MOST_ACROSS} numbers"
+                f"net {self.name}: input is {repr(self.input)}; expected at most {_MOST_ROWS} "
+                f"rows, of at most {_MOST_ACROSS} numbers"
             )
         try:
             self.normalization.check(self.input[0])
@@ -104,7 +108,7 @@ class Net:
         unknown = self.training.keys() - set(TRAINING)
         if unknown:
             raise NetError(
-                f"net {self.name}: training has {sorted(unknown)[0]!r}; expected some of "
+                f"net {self.name}: training has {repr(sorted(unknown)[0])}; expected some of "
                 f"{', '.join(TRAINING)}"
             )
         if not self.layers:
@@ -119,11 +123,12 @@ class Net:
         for number, layer in enumerate(self.layers, 1):
             if not isinstance(layer.name, str) or (layer.name and not _NAME.fullmatch(layer.name)):
                 raise NetError(
-                    f"net {self.name}, layer {number}: name is {layer.name!r}; expected letters, "
-                    "digits, _, / and -, not a digit first"
+                    f"net {self.name}, layer {number}: name is {repr(layer.name)}; expected "
+                    "letters, digits, _, / and -, not a digit first"
                 )
+        count = Counter(self.names)
         for name, layer in zip(self.names, self.layers, strict=True):
-            if layer.name == INPUT or (layer.name and self.names.count(name) > 1):
+            if layer.name == INPUT or (layer.name and count[name] > 1):
                 raise NetError(f"net {self.name}: two layers are called {name}; expected one")
 
     def _check_use(self) -> None:
@@ -133,10 +138,11 @@ class Net:
                 raise NetError(f"net {self.name}: no layer reads {name}; expected one that does")
 
     def _check_state(self) -> None:
+        count = Counter(self.names)
         for i, (name, layer) in enumerate(zip(self.names, self.layers, strict=True)):
             shapes = self.input_shapes(i)
             has_state = layer.parameters(*shapes) or layer.buffers(*shapes)
-            if has_state and self.names.count(name) > 1:
+            if has_state and count[name] > 1:
                 raise NetError(f"net {self.name}: two layers are called {name}; expected one")
 
     def _check_last(self) -> None:
@@ -257,14 +263,24 @@ class Net:
         """As `from_json`, of the JSON text's value."""
         fields = {"name", "input", "layers", "normalization", "training"}
         if not isinstance(data, dict) or not {"input", "layers"} <= data.keys() <= fields:
-            raise NetError(f"not a net in JSON: expected an object of {sorted(fields)}")
+            raise NetError(
+                f"not a net in JSON: it is {repr(data)}; expected an object of {sorted(fields)}"
+            )
         inputs, layers, training = data["input"], data["layers"], data.get("training", {})
+        name = data.get("name", "unnamed")
+        if not isinstance(name, str) or not name.isprintable() or len(name) > _LONGEST:
+            raise NetError(
+                f"not a net in JSON: name is {repr(name)}; expected at most {_LONGEST} letters"
+            )
         if not isinstance(training, dict):
             raise NetError(f"not a net in JSON: training is {repr(training)}; expected an object")
-        if not isinstance(inputs, list) or not isinstance(layers, list):
-            raise NetError("not a net in JSON: expected lists for input and layers")
+        for what, value in (("input", inputs), ("layers", layers)):
+            if not isinstance(value, list):
+                raise NetError(f"not a net in JSON: {what} is {repr(value)}; expected a list")
+        if len(layers) > _DEEPEST:
+            raise NetError(f"net {name}: {len(layers)} layers; expected at most {_DEEPEST}")
         return Net(
-            name=str(data.get("name", "unnamed")),
+            name=name,
             input=tuple(inputs),
             layers=tuple(_layer_of(number, entry) for number, entry in enumerate(layers, 1)),
             normalization=_normalization_of(data.get("normalization", {})),
@@ -297,7 +313,7 @@ def _layer_of(number: int, entry: Any) -> Layer:
     try:
         return kind(**arguments)
     except TypeError as error:  # missing and unknown names
-        raise NetError(f"layer {number}, {kind.__name__}: {error}") from None
+        raise NetError(f"layer {number}, {kind.__name__}: {printable(str(error))[:200]}") from None
     except NetError as error:
         raise NetError(f"layer {number}, {error}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from reprlib import repr  # bounded, as a file may hold anything
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class Normalization:
             ok = all(map(is_number, numbers))
             if not ok or (isinstance(value, tuple) and len(value) != channels):
                 raise NetError(
-                    f"{name} is {value!r}; expected one number, or one for each of {channels} "
+                    f"{name} is {repr(value)}; expected one number, or one for each of {channels} "
                     "channels (float32)"
                 )
 

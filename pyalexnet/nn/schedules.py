@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from reprlib import repr  # bounded, as a file may hold anything
 from typing import Any
 
 from pyalexnet.errors import UserError
@@ -143,7 +144,7 @@ def schedule(text: str, epochs: int = 1) -> Schedule:
         return Plateau(epochs, numbers[0])
     if kind == "epochs" and min(numbers) > 0 and sorted(set(numbers)) == numbers:
         return AtEpochs(epochs, tuple(numbers))
-    raise UserError(f"schedule is {text!r}; expected {FORMS}")
+    raise UserError(f"schedule is {repr(text)}; expected {FORMS}")
 
 
 def warm_up(done: float, epochs: float) -> float:

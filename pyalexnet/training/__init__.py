@@ -9,7 +9,8 @@
 `validation`      loss and errors on the validation images
 `report`          what a run tells its user; `display` prints, `metrics` writes metrics.jsonl,
                   `curve` draws it
-`checkpoint`      the file of a run, or of a model
+`checkpoint`      the file of a run, or of a model; `checkpoint_fields` checks what is in it,
+                  `tensor_file` has the format
 `run_folder`      the run's folder: new, resumed or replaced
 `interruption`    the signals that stop a run
 ================  ==============================================================

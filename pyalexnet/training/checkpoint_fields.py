@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from reprlib import repr  # bounded, as a file may hold anything
 from typing import Any
@@ -29,8 +29,8 @@ def _is_count(value: Any, most: int) -> bool:
     return type(value) is int and 0 <= value <= most
 
 
-def _is_number(value: Any, most: float = math.inf) -> bool:
-    return type(value) in (int, float) and 0 <= value <= most and value < math.inf
+def _is_number(value: Any, most: float = sys.float_info.max) -> bool:
+    return type(value) in (int, float) and 0 <= value <= most
 
 
 def _or_none(check: _Check) -> _Check:

@@ -148,11 +148,11 @@ class Options:
             ("colour_noise", 0),
             ("checkpoint_minutes", 0),
         ):
-            value = getattr(self, name)
+            value, option = getattr(self, name), name.replace("_", "-")
             if value is not None and not lowest <= value < math.inf:
-                raise UserError(f"{name.replace('_', '-')} is {value}; expected at least {lowest}")
+                raise UserError(f"{option} is {repr(value)}; expected at least {lowest}")
             if isinstance(value, int) and value > _MOST and name != "seed":
-                raise UserError(f"{name.replace('_', '-')} is {value}; expected at most {_MOST}")
+                raise UserError(f"{option} is {repr(value)}; expected at most {_MOST}")
         for name in ("lr", "bias_lr", "momentum", "weight_decay", "colour_noise"):
             value = getattr(self, name)
             if value is not None and not is_number(value):
@@ -164,13 +164,13 @@ class Options:
                 raise UserError(f"{name} is {value}; expected less than 1")
         if self.colour_variant not in (None, *COLOUR_VARIANTS):
             raise UserError(
-                f"colour-variant is {self.colour_variant!r}; "
+                f"colour-variant is {repr(self.colour_variant)}; "
                 f"expected one of {', '.join(COLOUR_VARIANTS)}"
             )
         if self.val_share is not None and not 0 < self.val_share < 1:
             raise UserError(f"val-share is {self.val_share}; expected more than 0 and less than 1")
         if self.seed >= 2**64:
-            raise UserError(f"seed is {self.seed}; expected less than 2^64")
+            raise UserError(f"seed is {repr(self.seed)}; expected less than 2^64")
         if self.schedule is not None:
             schedules.schedule(self.schedule)
 

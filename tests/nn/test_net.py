@@ -161,7 +161,7 @@ LAST = '[{"layer": "Linear", "features": 2, "activation": ""}'
         ("[]", "expected an object of"),
         ('{"name": "a"}', "expected an object of"),
         (HEAD + '[], "lr": 1}', "expected an object of"),
-        (HEAD + "3}", "expected lists"),
+        (HEAD + "3}", "layers is 3; expected a list"),
         (HEAD + "[]}", "net a: layers is empty; expected at least one"),
         (HEAD + "[7]}", 'layer 1 is 7; expected an object whose "layer" is one of Conv'),
         (HEAD + '[{"layer": "conv"}]}', "layer 1 is {'layer': 'conv'}"),
@@ -193,6 +193,11 @@ LAST = '[{"layer": "Linear", "features": 2, "activation": ""}'
         ),
         (HEAD + LAST + "], " + '"normalization": {"scale": 1e-50}}', "net a: scale is 1e-50"),
         (HEAD + LAST + "], " + '"normalization": {"mean": 1e39}}', "net a: mean is 1e+39; expect"),
+        ('{"name": 7, "input": [], "layers": []}', "name is 7; expected at most 200 letters"),
+        ('{"name": "a\\n", "input": [], "layers": []}', "name is 'a\\n'; expected at most 200"),
+        ('{"input": 7, "layers": []}', "input is 7; expected a list"),
+        (HEAD + "[" + "7," * 10_000 + "7]}", "10001 layers; expected at most 10000"),
+        (HEAD + '[{"layer": "ReLU", "name": [1]}, ' + LAST[1:] + "]}", "name is [1]; expected"),
         (
             HEAD + '[{"layer": "Conv", "filters": 1, "size": 65536, "pad": 65536, '
             '"stride": 65536}, ' + LAST[1:] + "]}",

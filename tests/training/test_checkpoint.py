@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -257,3 +259,221 @@ def test_a_model_is_saved_with_the_shape_of_its_images(tmp_path: Path) -> None:
     assert load(path).image_shape == (20, 20, 3)
     with pytest.raises(UserError, match="classes: 2; expected the 3 of net tiny"):
         save_model(model, path, classes=["a", "b"])
+
+
+def test_same_bytes_for_the_same_checkpoint_which_the_library_reads(tmp_path: Path) -> None:
+    one = checkpoint(net=tiny.BRANCHED)
+    one.colour = Colour(np.arange(3.0), np.eye(3)[:, ::-1])
+    order = dict(reversed(one.model.items()))  # type: ignore[call-overload]
+    one.save(tmp_path / "a.safetensors")
+    dataclasses.replace(one, model=order).save(tmp_path / "b.safetensors")
+    content = (tmp_path / "a.safetensors").read_bytes()
+    assert content == (tmp_path / "b.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    assert length % 8 == 0
+    with safe_open(tmp_path / "a.safetensors", framework="numpy") as file:
+        assert json.loads(file.metadata()["pyalexnet"])["net"]["name"] == "branched"
+        for name, array in one.model.items():
+            np.testing.assert_array_equal(file.get_tensor(f"model.{name}"), array)
+        np.testing.assert_array_equal(file.get_tensor("colour.vectors"), np.eye(3)[:, ::-1])
+
+
+def test_arrays_lie_in_memory_in_any_order(tmp_path: Path) -> None:
+    plain = checkpoint(net=tiny.NET)
+    turned = {name: np.asfortranarray(array)[...] for name, array in plain.model.items()}
+    backward = {name: array[::-1].copy()[::-1] for name, array in plain.optimiser.items()}
+    plain.save(tmp_path / "a.safetensors")
+    changed = dataclasses.replace(plain, model=turned, optimiser=backward)
+    changed.save(tmp_path / "b.safetensors")
+    first, second = ((tmp_path / f"{name}.safetensors").read_bytes() for name in "ab")
+    assert first == second
+
+
+def test_memory_is_that_of_the_tensors(tmp_path: Path) -> None:
+    net = Net("wide", input=(1, 100, 100), layers=(Linear(100, activation=""),))
+    large = dataclasses.replace(checkpoint(net=net), classes=[str(n) for n in range(100)])
+    size = 2 * sum(array.nbytes for array in large.model.values())
+    tracemalloc.start()
+    try:
+        large.save(tmp_path / "a.safetensors")
+        assert tracemalloc.get_traced_memory()[1] < size / 10
+        tracemalloc.reset_peak()
+        loaded = load(tmp_path / "a.safetensors")
+        assert tracemalloc.get_traced_memory()[1] < 1.4 * size
+    finally:
+        tracemalloc.stop()
+    assert loaded.model["fc1.weight"].flags.writeable
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite(tmp_path: Path, number: float) -> None:
+    path = tmp_path / "a.safetensors"
+    whole = dataclasses.replace(checkpoint(), colour=Colour(np.ones(3), np.eye(3)))
+    for name in ("model.fc1.weight", "optimizer.momentum.fc1.bias", "mean", "colour.vectors"):
+        saved = copy.deepcopy(whole)
+        arrays = {"model": saved.model, "optimizer": saved.optimiser, "mean": {"mean": saved.mean}}
+        arrays["colour"] = saved.colour._asdict() if saved.colour else {}
+        part, _, rest = name.partition(".")
+        array: Any = arrays[part][rest or "mean"]
+        array[..., -1] = number
+        saved.save(path)
+        expected = rf"a\.safetensors: tensor {name} holds -?(nan|inf); expected finite numbers$"
+        with pytest.raises(CheckpointError, match=expected):
+            load(path)
+        with pytest.raises(CheckpointError, match=expected):
+            pyalexnet.load(path, "host")
+
+
+def test_a_model_that_is_not_finite_or_has_other_names_is_not_saved(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    model = Model(SMALLEST, "host", 2)
+    state = model.state()
+    model.load_state({**state, "fc1.bias": np.full(2, np.nan, np.float32)})
+    with pytest.raises(CheckpointError, match=r"tensor model\.fc1\.bias holds nan"):
+        save_model(model, path)
+    model.load_state(state)
+    for wrong in ({"classes": [1, 2]}, {"image_shape": (2, 2)}, {"image_shape": (2, 2, 3)}):
+        with pytest.raises(CheckpointError, match=f"{next(iter(wrong))} is .*; expected"):
+            save_model(model, path, **wrong)  # type: ignore[arg-type]
+    assert not path.exists()
+    save_model(model, path)
+    load(path)
+    with pytest.raises(CheckpointError, match="has a model alone"):
+        checkpoints.load_run(path)
+    checkpoint().save(path)
+    assert checkpoints.load_run(path).progress.step == 7
+
+
+#: Fields, by their place in the metadata, with values that they cannot have.
+WRONG: dict[str, list[Any]] = {
+    "classes": [7, ["a"], ["a", "b", "c"], ["a", 1], "ab", {}],
+    "image_shape": [7, [3, 3], [3, 3, 0], [3, -3, 1], [3, 3.0, 1], [True, 3, 1], [3, 3, 3], "331"],
+    "data": [7, [], {"spec": "x"}],
+    "data.spec": [7, None],
+    "data.train": ["3", -1, None, 2**64],
+    "data.val_share": [2, "a", -0.5],
+    "progress": [7, [], {}],
+    "progress.step": [-1, 0.5, True, None, 2**32, "7", [7]],
+    "progress.epoch": [-1, None, 2**63],
+    "progress.position": [-1, False],
+    "progress.best_epoch": ["", -1],
+    "progress.seconds": [-1, None, "1", 10**400],
+    "progress.data_seconds": [True],
+    "progress.totals": [[], [1, 2, 3], [1, 2, 3, None], [1, 2, 3, -4], 7, None],
+    "progress.best": [2, -0.1, "a", True],
+    "progress.schedule": [None, [], {}, {"drops": 0}, {"leap": 1}],
+    "progress.schedule.drops": [-1, None, 0.5, 10**9],
+    "progress.schedule.stalled": [None, -1],
+    "options": [7, []],
+    "options.seed": [None, -1, 2**64, "1", 1.0],
+    "options.lr": ["0.1", True, -1, 1e300],
+    "options.batch_size": [0, None, 2.5, 2**64],
+    "options.schedule": [7, None, "never", "plateau:" + "9" * 5000, "epochs:2,1"],
+    "options.mirror": [1, "yes"],
+    "options.net": [7, ["a"]],
+    "options.\x1b[31m": [1],
+    "net": [7, [], {}, {"layers": 1, "input": 2}],
+    "net.input": [None, [1, 2], [1, 2, True]],
+    "net.name": [7, None, "x\ny" * 99],
+    "net.layers": [None, [[]], [{"layer": "Linear", "features": 2**63, "activation": ""}]],
+    "net.normalization": [7, {"mean": "x"}],
+    "crc32": [None, 7, [], {}],
+    "crc32.mean": [None, "7", -1, 0.5],
+}
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_fields_of_other_types_or_ranges(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "a.safetensors"
+    checkpoint().save(path)
+    with safe_open(path, framework="numpy") as file:
+        whole = json.loads(file.metadata()["pyalexnet"])
+    *parents, key = field.split(".")
+    for value in [*WRONG[field], None]:
+        about = copy.deepcopy(whole)
+        inner = about
+        for parent in parents:
+            inner = inner[parent]
+        inner[key] = value
+        if value is None:
+            inner.pop(key)
+            if field in MAY_LACK:
+                continue
+        rewrite(path, about | {part: None for part in whole if part not in about})
+        with pytest.raises(CheckpointError, match=r"a\.safetensors: damaged.*; expected") as error:
+            load(path)
+            pytest.fail(f"{field} {value!r} was taken")
+        assert str(error.value).isprintable() and len(str(error.value)) < len(str(path)) + 700
+        if parents and field.isprintable() and "net" not in parents and "crc32" not in parents:
+            assert key.replace("_", "-") in str(error.value).replace("_", "-")
+
+
+MAY_LACK = {"options.mirror", "options.net", "options.\x1b[31m", "net.name", "net.normalization"}
+
+
+def header_of(path: Path) -> tuple[dict[str, Any], bytes]:
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:start]), content[start:]
+
+
+def test_headers_that_lie(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    checkpoint().save(path)
+    whole, values = header_of(path)
+    mean = whole["mean"]
+    for change in (
+        {"mean": mean | {"data_offsets": [0, 2**40]}},
+        {"mean": mean | {"shape": [2**40, 3, 1]}},
+        {"mean": mean | {"shape": [2**62, 2**62, 0]}},
+        {"mean": mean | {"shape": [1] * 70}},
+        {"mean": mean | {"shape": [True, 3, 3]}},
+        {"mean": mean | {"dtype": "F16"}},
+        {"mean": mean | {"dtype": ["F32"]}},
+        {"mean": mean | {"data_offsets": [mean["data_offsets"][0]]}},
+        {"model.fc1.bias": whole["model.fc1.bias"] | {"data_offsets": [0, 8]}},  # overlaps
+        {"again": mean},
+        {"empty": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}},
+        {"x\x1b[31m" * 99: 7},
+        {"__metadata__": {"pyalexnet": 7}},
+        {"__metadata__": []},
+    ):
+        text = json.dumps(whole | change).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + values)
+        with pytest.raises(CheckpointError, match=r"a\.safetensors: damaged") as error:
+            load(path)
+            pytest.fail(f"{change} was taken")
+        assert str(error.value).isprintable() and len(str(error.value)) < len(str(path)) + 300
+    checkpoint().save(path)
+    path.write_bytes(path.read_bytes() + bytes(8))
+    with pytest.raises(CheckpointError, match="damaged: it has 124 bytes of tensors; expected"):
+        load(path)
+    for start in (b"", b"\0" * 7, b"\xff" * 8, (2**31).to_bytes(8, "little"), b"\0" * 8, b"\1"):
+        path.write_bytes(start + bytes(7) + b"[]")
+        with pytest.raises(CheckpointError, match=r"a\.safetensors: .*damaged"):
+            load(path)
+
+
+def test_metadata_nested_deeply(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    for deep in (90, 2000):
+        text = '{"format": 2, "net": ' + "[" * deep + "]" * deep + "}"
+        metadata = {"pyalexnet": text, "crc32": str(zlib.crc32(text.encode()))}
+        save_file({"mean": np.zeros(1, np.float32)}, path, metadata)
+        with pytest.raises(CheckpointError, match=r"a\.safetensors: .*nested too deeply"):
+            load(path)
+
+
+def test_a_net_that_is_large_takes_no_memory(tmp_path: Path) -> None:
+    """Its tensors, which are small, are compared with it before anything is allocated."""
+    path = tmp_path / "a.safetensors"
+    checkpoint().save(path)
+    layer = {"layer": "Linear", "features": 10**9, "activation": ""}
+    net = json.loads(SMALLEST.to_json()) | {"layers": [layer | {"features": 2, "name": "a"}, layer]}
+    rewrite(path, {"net": net, "classes": ["a", "b"]})
+    with pytest.raises(CheckpointError, match="number of classes is 2; expected 1000000000"):
+        load(path)
+    net["layers"] = [layer, layer | {"features": 2}]
+    rewrite(path, {"net": net})
+    with pytest.raises(CheckpointError, match=r"tensor model\.fc1\.\w+ is .*; expected"):
+        load(path)

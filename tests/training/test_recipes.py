@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from helpers import target, tiny
@@ -213,3 +216,54 @@ def test_a_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         err = capsys.readouterr().err
         assert err.startswith("pyalexnet-train: error: ") and "no recipe 'papre'" in err
         assert err.count("\n") == 1
+
+
+@pytest.mark.host_only("computes nothing")
+def test_files_of_any_kind(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "folder.toml").mkdir()
+    for name, words in (("pipe", "not a regular file"), ("folder", "it is a folder")):
+        with pytest.raises(RecipeError, match=rf"{name}\.toml: cannot be read: {words}"):
+            recipes.load(f"{tmp_path}/{name}.toml")
+    with pytest.raises(UserError, match="no user nosuchuser"):
+        recipes.load("~nosuchuser/x.toml")
+
+
+@pytest.mark.host_only("computes nothing")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a = " + "[" * 2000,
+        "[a]\nlr = " + "[" * 70 + "]" * 70,
+        "[a]\nlr = " + "9" * 5000,
+        "[a]\nlr = " + "9" * 4000,
+        "[a]\nepochs = " + "9" * 4000,
+        "[a]\nbatch-size = 9223372036854775807",
+        f"[a]\nschedule = 'plateau:{'9' * 5000}'",
+        f"[a]\nschedule = 'epochs:{'9' * 5000}'",
+        f"[a]\nlr = '{'x' * 5000}'",
+        f"[a]\n{'x' * 5000} = 1",
+        '[a]\n"\\n\\u001b[31m" = 1',
+        '"\\n\\u001b[31m" = 1',
+        "\n".join(f"[a{n}]" for n in range(5000)),
+        "[a]\nlr = 2000-01-01",
+    ],
+)
+def test_damaged_or_hostile_files_are_a_short_line(tmp_path: Path, text: str) -> None:
+    spec = write(tmp_path / "r.toml", text)
+    with pytest.raises(RecipeError, match=r"r\.toml.*: ") as error:
+        recipes.load(spec)
+    shown = str(error.value).replace(spec, "")
+    assert shown.isprintable() and len(shown) < 800
+
+
+@pytest.mark.host_only("computes nothing")
+def test_options_given_to_train_have_their_types() -> None:
+    given = {"batch_size": np.int64(8), "lr": 1, "output": Path("a"), "mirror": np.bool_(False)}
+    found = Options.of(given)
+    assert found == Options(batch_size=8, lr=1.0, output="a", mirror=False)
+    json.dumps(dataclasses.asdict(found))  # as a checkpoint will
+    wrong = {"epochs": 2.0, "seed": True, "lr": "1", "mirror": 1, "net": 7, "momentum": 10**400}
+    for name, value in wrong.items():
+        with pytest.raises(UserError, match=rf"^{name} is .*; expected (a|true)"):
+            Options.of({name: value})

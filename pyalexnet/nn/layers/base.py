@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from reprlib import repr  # bounded, as a file may hold anything
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -230,7 +231,7 @@ def check(layer: Layer, name: str, ok: bool, expected: str) -> None:
     """Raises NetError that names a field of a layer unless `ok`."""
     if not ok:
         raise NetError(
-            f"{type(layer).__name__}: {name} is {getattr(layer, name)!r}; expected {expected}"
+            f"{type(layer).__name__}: {name} is {repr(getattr(layer, name))}; expected {expected}"
         )
 
 
