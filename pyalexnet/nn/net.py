@@ -270,7 +270,8 @@ class Net:
         name = data.get("name", "unnamed")
         if not isinstance(name, str) or not name.isprintable() or len(name) > _LONGEST:
             raise NetError(
-                f"not a net in JSON: name is {repr(name)}; expected at most {_LONGEST} letters"
+                f"not a net in JSON: name is {repr(name)}; expected at most {_LONGEST} printable "
+                "characters"
             )
         if not isinstance(training, dict):
             raise NetError(f"not a net in JSON: training is {repr(training)}; expected an object")

@@ -193,7 +193,10 @@ LAST = '[{"layer": "Linear", "features": 2, "activation": ""}'
         ),
         (HEAD + LAST + "], " + '"normalization": {"scale": 1e-50}}', "net a: scale is 1e-50"),
         (HEAD + LAST + "], " + '"normalization": {"mean": 1e39}}', "net a: mean is 1e+39; expect"),
-        ('{"name": 7, "input": [], "layers": []}', "name is 7; expected at most 200 letters"),
+        (
+            '{"name": 7, "input": [], "layers": []}',
+            "name is 7; expected at most 200 printable characters",
+        ),
         ('{"name": "a\\n", "input": [], "layers": []}', "name is 'a\\n'; expected at most 200"),
         ('{"input": 7, "layers": []}', "input is 7; expected a list"),
         (HEAD + "[" + "7," * 10_000 + "7]}", "10001 layers; expected at most 10000"),
