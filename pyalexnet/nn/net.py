@@ -41,7 +41,7 @@ from pyalexnet.nn.layers import (
 )
 from pyalexnet.nn.layers.base import check_count
 from pyalexnet.nn.normalization import Normalization
-from pyalexnet.text import printable
+from pyalexnet.text import printable, shortened
 
 INPUT = "input"
 #: The keys of `Net.training`.
@@ -50,7 +50,7 @@ _DEFAULT, _LOSS = Normalization(), SoftmaxCrossEntropy()
 #: Rows of an input, and numbers in a row, are at most so many (csrc/ops/augment.cu).
 _MOST_ROWS, _MOST_ACROSS = 65535, 2**30 - 1
 _DEEPEST = 10_000  # layers of a net in a file
-_LONGEST = 200  # letters of a net's name in a file
+_LONGEST = 200  # letters of a net's name in a file, and of a list of names in messages
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_/-]*")
 
 
@@ -179,20 +179,26 @@ class Net:
     @cached_property
     def sources(self) -> tuple[tuple[int, ...], ...]:
         """For each layer, the values that it reads: 0 is the input, i + 1 the output of layer i."""
-        return tuple(self._sources(i, layer) for i, layer in enumerate(self.layers))
+        values: dict[str, list[int]] = {INPUT: [0]}  # by name, those that layers before have made
+        found = []
+        for index, layer in enumerate(self.layers):
+            found.append(self._sources(index, layer, values))
+            values.setdefault(self.names[index], []).append(index + 1)
+        return tuple(found)
 
-    def _sources(self, index: int, layer: Layer) -> tuple[int, ...]:
+    def _sources(
+        self, index: int, layer: Layer, values: Mapping[str, list[int]]
+    ) -> tuple[int, ...]:
         if not layer.inputs:
             return (index,)
-        before = (INPUT, *self.names[:index])
         for name in layer.inputs:
-            if before.count(name) != 1:
-                problem = "several layers have it" if name in before else "no layer before has it"
+            if len(values.get(name, ())) != 1:
+                problem = "several layers have it" if name in values else "no layer before has it"
                 raise NetError(
-                    f"net {self.name}, layer {self.names[index]}: an input is {name!r}, but "
-                    f"{problem}; expected some of {', '.join(before)}"
+                    f"net {self.name}, layer {self.names[index]}: an input is {repr(name)}, but "
+                    f"{problem}; expected some of {shortened(', '.join(values), _LONGEST)}"
                 )
-        return tuple(before.index(name) for name in layer.inputs)
+        return tuple(values[name][0] for name in layer.inputs)
 
     def shapes(self) -> tuple[Shape, ...]:
         """The input's shape, then that of every layer's output, without the images."""

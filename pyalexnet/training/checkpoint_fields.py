@@ -108,6 +108,7 @@ def checked(about: Mapping[str, Any]) -> dict[str, Any]:
     settings = _options(about["options"])
     _object("progress.schedule", progress["schedule"], _schedule_of(settings))
     data = _object("data", about["data"], _DATA if about["data"] else {})
+    _check_progress(progress, data, settings)
     sums = about["crc32"]
     ok = isinstance(sums, dict) and all(_is_count(value, _STEPS) for value in sums.values())
     _expect(ok, "crc32", sums, "the tensors' sums")
@@ -130,6 +131,18 @@ def _object(name: str, value: Any, fields: Mapping[str, _Check]) -> dict[str, An
         check, words = fields[key]
         _expect(key in value and check(value[key]), f"{name}.{key}", value.get(key), words)
     return dict(value)
+
+
+def _check_progress(
+    progress: Mapping[str, Any], data: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Raises CheckpointError unless the numbers of a run's progress agree with each other."""
+    step, epoch, position = progress["step"], progress["epoch"], progress["position"]
+    if data and settings:
+        steps = -(-data["train"] // settings["batch_size"])
+        _expect(position <= steps, "progress.position", position, f"at most the epoch's {steps}")
+    ok = step >= epoch + position
+    _expect(ok, "progress.step", step, f"at least {position}, and one of each of {epoch} epochs")
 
 
 def _options(value: Any) -> dict[str, Any]:
