@@ -96,7 +96,7 @@ def _start(
 ) -> Start:
     path, checkpoint = checkpoint_path(given, resume), None
     if path is not None:
-        checkpoint = checkpoints.load(path)
+        checkpoint = checkpoints.load_run(path)
         options = _resumed_options(checkpoint, given, path)
         options.check()
         if files.same(path.parent, folder):

@@ -15,6 +15,7 @@ To add a source: a module here, an entry in `SOURCES`, a test in tests/data, and
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -125,9 +126,9 @@ def find_source(spec: str) -> tuple[Source, Path | None]:
     if source is not None and not source.files and not colon:
         return source, None
     path = expanded(spec)
-    if spec and path.is_dir():
+    if spec and os.path.isdir(path):  # False, too, where there can be no such path
         return _recognised(path), path
-    found = ", a file" if path.is_file() else ", no folder here" * (source is None)
+    found = ", a file" if os.path.isfile(path) else ", no folder here" * (source is None)
     raise DataError(f"data is {spec!r}{found}; expected {describe_sources()}")
 
 
