@@ -251,7 +251,7 @@ def test_bugs_show_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--schedule=never"], "schedule is 'never'; expected constant, plateau:N"),
         (["--net=large"], "net is 'large'; expected alexnet, "),
         (["--data=imagenet"], "data is 'imagenet'; expected shapes, "),
-        (["--data=folder:/nowhere"], "/nowhere: no such folder"),
+        (["--data=folder:{tmp}/none"], "/none: no such folder"),
         (["--resume"], "last.safetensors: no such file; expected the checkpoint of a run, or "),
         (["--test-only"], "no checkpoint; expected last.safetensors"),
         (["--lr=1e30"], "training diverged by step "),
@@ -260,7 +260,8 @@ def test_bugs_show_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mistakes_are_one_line(
     tmp_path: Path, capsys: Captured, more: list[str], message: str
 ) -> None:
-    assert train_command.main(arguments(tmp_path, *more)) == 2
+    words = [word.replace("{tmp}", str(tmp_path)) for word in more]
+    assert train_command.main(arguments(tmp_path, *words)) == 2
     err = capsys.readouterr().err
     assert err.startswith("pyalexnet-train: error: ")
     assert message in err
@@ -441,7 +442,7 @@ def test_eval_mistakes(trained: Outcome, tmp_path: Path, capsys: Captured) -> No
         ([str(checkpoint), "--batch-size=0"], "batch-size is 0"),
         ([str(checkpoint), "--threads=0"], "threads is 0"),
         ([str(checkpoint), "--dense-stride=4"], "dense-stride is 4, .*; expected --views dense"),
-        ([str(checkpoint), "--predictions=/none/p"], "/none/p: cannot be written"),
+        ([str(checkpoint), f"--predictions={tmp_path}/no/p"], "/no/p: cannot be written"),
         ([str(checkpoint), f"--submission={tmp_path / 's'}"], ".*ILSVRC2012_IDs"),
     ):
         assert evaluate_command.main(words) == 2

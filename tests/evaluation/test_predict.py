@@ -317,7 +317,7 @@ def test_mistakes_are_one_line(
         ([str(checkpoint), image, "--device=cuda:99"], "device cuda:99"),
         ([str(checkpoint), str(checkpoint)], "images is empty; expected image files"),
         ([str(checkpoint), image, "--figure=x.gif"], "figure is x.gif; expected "),
-        ([str(checkpoint), image, "--figure=/none/x.png"], "/none/x.png: cannot be written"),
+        ([str(checkpoint), image, f"--figure={tmp_path}/no/x.png"], "/no/x.png: cannot be written"),
         ([str(checkpoint), *[image] * 201, "--figure=x.png"], "is 201; expected at most 200"),
         ([str(checkpoint), image, "--dense-stride=2"], "expected --views dense"),
         ([str(checkpoint), image, "--views=dense", "--dense-stride=0"], "dense-stride is 0"),

@@ -488,7 +488,7 @@ def test_weights_that_differ_are_an_error(tmp_path: Path) -> None:
 
 def test_a_mistake_is_said_once(tmp_path: Path) -> None:
     for wrong, message in (
-        ('data="folder:/nowhere"', "/nowhere: no such folder"),
+        (f'data="folder:{tmp_path}/none"', f"{tmp_path}/none: no such folder"),
         ("batch_size=1", "batch-size is 1; expected at least an image for each of the 2 replicas"),
         ("lr=1e30", "training diverged by step"),
     ):

@@ -633,16 +633,19 @@ def test_resume_refuses_another_run(
         ({"device": "host,host,host"}, DeviceError, "3 devices; expected one, or two"),
         ({"device": "cuda:99"}, DeviceError, "device cuda:99: "),
         ({"device": "tpu"}, DeviceError, "device is 'tpu'; expected cpu, cuda or cuda"),
-        ({"data": "folder:/nowhere"}, DataError, "/nowhere: no such folder"),
+        ({"data": "folder:{tmp}/none"}, DataError, "/none: no such folder"),
         (
             {"net": "alexnets", "image_size": None},
             NetError,
             "net is 'alexnets'; expected alexnet, ",
         ),
-        ({"net": "/nowhere.json"}, NetError, "/nowhere.json"),
+        ({"net": "{tmp}/none.json"}, NetError, "/none.json"),
     ],
 )
 def test_wrong_options(tmp_path: Path, more: dict[str, Any], error: type, message: str) -> None:
+    for name, value in more.items():
+        if isinstance(value, str):
+            more = more | {name: value.replace("{tmp}", str(tmp_path))}
     with pytest.raises(error, match=message):
         run(tmp_path, **more)
     assert not (tmp_path / "run").exists()
