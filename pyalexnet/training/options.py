@@ -130,6 +130,8 @@ class Options:
 
     def check(self) -> None:
         """Raises UserError naming an option that is out of range."""
+        if self.output == "":  # such as an unset variable of a shell
+            raise UserError("output is ''; expected a folder")
         for name, lowest in (
             ("image_size", 1),
             ("batch_size", 1),

@@ -248,6 +248,7 @@ def test_bugs_show_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--device=host,"], "device is ''; expected cpu, cuda or cuda:<index>"),
         (["--device=host,host,host"], "3 devices; expected one, or two for the two towers"),
         (["--batch-size=0"], "batch-size is 0; expected at least 1"),
+        (["--output="], "output is ''; expected a folder"),
         (["--schedule=never"], "schedule is 'never'; expected constant, plateau:N"),
         (["--net=large"], "net is 'large'; expected alexnet, "),
         (["--data=imagenet"], "data is 'imagenet'; expected shapes, "),

@@ -205,16 +205,17 @@ def sample(images: Listing, encoding: Encoding) -> list[int]:
 def verify_shard(folder: Path, split: str, number: int, description: dict[str, Any]) -> list[str]:
     """Compares a shard's checksums and decodes its images; returns all errors found."""
     shard, name = description[split]["shards"][number], shard_name(split, number)
+    wrong: list[str] = []
     try:
         check_sizes(folder, name, shard)
-        wrong = [
+        wrong += [
             f"{folder / file}: damaged: SHA-256 differs from dataset.json"
             for file, key in ((f"{name}.npy", "sha256"), (f"{name}.index.npy", "index_sha256"))
             if checksum(folder / file) != shard[key]
         ]
         images = ShardSplit(folder, split, description, only=number)
     except DataError as error:
-        return [str(error)]
+        return [*wrong, str(error)]
     for i in range(len(images)):
         advance()
         try:
