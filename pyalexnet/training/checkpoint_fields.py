@@ -107,7 +107,10 @@ def checked(about: Mapping[str, Any]) -> dict[str, Any]:
     progress = _object("progress", about["progress"], _PROGRESS)
     settings = _options(about["options"])
     _object("progress.schedule", progress["schedule"], _schedule_of(settings))
-    data = _object("data", about["data"], _DATA if about["data"] else {})
+    data = about["data"]
+    if isinstance(data, dict) and data:  # the first checkpoints have no val_share
+        data = {"val_share": None} | data
+    data = _object("data", data, _DATA if data else {})
     _check_progress(progress, data, settings)
     sums = about["crc32"]
     ok = isinstance(sums, dict) and all(_is_count(value, _STEPS) for value in sums.values())
