@@ -86,7 +86,8 @@ def test_limit_of_the_process_counts() -> None:
         "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), 1 << 40))\n"
         "assert 0 <= at.free_memory() <= 1 << 20\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    # Where Python finds no pyalexnet that has not been built.
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
 
 
 @pytest.mark.host_only("asks the host")

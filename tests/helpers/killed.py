@@ -76,6 +76,7 @@ def run(command: Sequence[str], folder: Path, *, at: int = 0, error: int = 0) ->
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
+            cwd=Path(__file__).parent,  # where Python finds no pyalexnet that has not been built
             timeout=SECONDS,
             start_new_session=True,
         )

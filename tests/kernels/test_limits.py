@@ -43,6 +43,8 @@ def unlimit():
 def python(code: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Runs code after the prelude in a process of its own."""
     command = [sys.executable, "-X", "faulthandler", "-c", PRELUDE + code]
+    # Where Python finds no pyalexnet that has not been built.
+    options = {"cwd": Path(__file__).parent, **options}
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
 
 
