@@ -27,11 +27,15 @@ from pyalexnet.errors import UNFORESEEN, DeviceError, MachineError, UserError, d
 from pyalexnet.nn.device_net import DeviceNet
 from pyalexnet.parallel import nccl
 from pyalexnet.parallel.gradient_sum import Engine, GradientSum, HostSum
+from pyalexnet.text import printable
 
 T = TypeVar("T")
 
 _IDLE_SECONDS = 0.002  # between two polls of the barrier
 _FORWARD_SECONDS = 0.1  # for mpirun to print what a process has written
+
+#: MPICH's, also where it tells no other number. There may be more processes on other machines.
+_ON_THIS_MACHINE = "MPI_LOCALNRANKS"
 
 #: What launchers tell a process: the variables of the number of processes and of its own. Those of
 #: the launcher that has started the process itself come first.
@@ -39,9 +43,13 @@ _LAUNCHERS = (
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
     ("PMI_SIZE", "PMI_RANK"),  # MPICH, Intel MPI
     ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),  # MVAPICH2
-    ("MPI_LOCALNRANKS", "MPI_LOCALRANKID"),
+    (_ON_THIS_MACHINE, "MPI_LOCALRANKID"),
+    ("FLUX_JOB_SIZE", "FLUX_TASK_RANK"),
+    ("JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK"),  # jsrun's
     ("", "PMIX_RANK"),
-    ("", "PALS_RANKID"),  # Cray
+    ("", "PMI_ID"),  # mpirun -pmi-port's
+    ("", "PALS_RANKID"),  # Cray's, as the next one
+    ("", "ALPS_APP_PE"),
     # srun's. A batch script has a rank, too, but no number of processes.
     ("SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
 )
@@ -60,7 +68,7 @@ def launched() -> Launched | None:
 
     There may be others if a launcher says so, or says nothing of their number.
     """
-    found = [(_number(size), _number(rank)) for size, rank in _LAUNCHERS]
+    found = [(_size(size), _number(rank)) for size, rank in _LAUNCHERS]
     sizes = [size for size, _ in found if size is not None]
     ranks = [rank for _, rank in found if rank is not None]
     if any(size > 1 for size in sizes):
@@ -69,6 +77,11 @@ def launched() -> Launched | None:
     if any(ranks):
         return Launched(max(ranks), None, may_be_alone=False)
     return Launched(0, None, may_be_alone=True) if ranks and not sizes else None
+
+
+def _size(variable: str) -> int | None:
+    size = _number(variable)
+    return None if variable == _ON_THIS_MACHINE and size == 1 else size
 
 
 def _number(variable: str) -> int | None:
@@ -282,11 +295,16 @@ class MpiProcess(Communicator):
             text, status = "interrupted", 130
         else:
             text = "".join(traceback.format_exception(kind, error, trace)).rstrip()
+        lines = [printable(line) for line in f"replica {self.rank}: {text}".split("\n")]
         with contextlib.suppress(OSError):
-            print(f"replica {self.rank}: {text}", file=sys.stderr, flush=True)
+            # In one write, lest another process's line begins within it.
+            print("\n".join([*lines, ""]), end="", file=sys.stderr, flush=True)
         # Ends the others, which may wait for this one for ever, once mpirun has read the text.
         time.sleep(_FORWARD_SECONDS)
-        self._world.Abort(status)
+        try:
+            self._world.Abort(status)
+        finally:  # MPICH's may return before mpirun ends this process
+            os._exit(status)
 
     def on_rank_0(self, act: Callable[[], T]) -> T:
         value, error = None, None

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ import pytest
 from helpers import target, tiny
 from pyalexnet import device as devices
 from pyalexnet.commands import train as train_command
-from pyalexnet.errors import DeviceError
+from pyalexnet.errors import DeviceError, MachineError, UserError
 from pyalexnet.model import Model
 from pyalexnet.nn import zoo
 from pyalexnet.nn.arena import Arena
@@ -176,6 +176,9 @@ def test_cores_are_shared_unless_the_launcher_has_divided_them() -> None:
     assert shares({0}, {0}, {0}) == [1, 1, 1]
 
 
+ALONE_HERE = {"MPI_LOCALNRANKS": "1", "MPI_LOCALRANKID": "0"}
+
+
 @pytest.fixture
 def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     for variables in replicas._LAUNCHERS:
@@ -196,6 +199,19 @@ def no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"PMIX_RANK": "1"}, (1, None, False)),
         ({"PMIX_RANK": "0"}, (0, None, True)),
         ({"PALS_RANKID": "3"}, (3, None, False)),
+        ({"ALPS_APP_PE": "1"}, (1, None, False)),
+        ({"FLUX_JOB_SIZE": "2", "FLUX_TASK_RANK": "1"}, (1, 2, False)),
+        ({"FLUX_JOB_SIZE": "1", "FLUX_TASK_RANK": "0"}, None),
+        ({"JSM_NAMESPACE_SIZE": "2", "JSM_NAMESPACE_RANK": "0"}, (0, 2, False)),
+        # MPICH with a process on each machine: alone only if it says so
+        ({"PMI_SIZE": "1", "PMI_RANK": "0"} | ALONE_HERE, None),
+        ({"PMI_SIZE": "2", "PMI_RANK": "0"} | ALONE_HERE, (0, 2, False)),
+        ({"PMI_ID": "0"} | ALONE_HERE, (0, None, True)),  # mpirun -pmi-port
+        ({"PMI_ID": "1"} | ALONE_HERE, (1, None, False)),
+        (
+            {"PMI_ID": "1", "MPI_LOCALNRANKS": "2", "MPI_LOCALRANKID": "1"},
+            (1, 2, False),
+        ),
         ({"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "2"}, (2, 3, False)),
         ({"SLURM_STEP_NUM_TASKS": "3", "SLURM_PROCID": "0"}, (0, 3, False)),
         ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0", "PMIX_RANK": "0"}, None),
@@ -242,6 +258,32 @@ def test_several_processes_need_mpi4py(
         assert train_command.main([]) == 2
         printed = capsys.readouterr().err
         assert ("has started 2 processes" in printed) == ("[mpi]" in printed) == (rank == "0")
+
+
+@pytest.mark.host_only("computes nothing")
+def test_a_process_that_fails_alone_ends_though_abort_returns(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Left(BaseException):
+        pass
+
+    def leave(status: int) -> NoReturn:
+        raise Left(status)
+
+    monkeypatch.setattr(replicas.os, "_exit", leave)
+    aborted: list[int] = []
+    for error, status, message in (
+        (UserError("a\x1b]0;owned\x07 is 1"), 2, "replica 3: a\\x1b]0;owned\\x07 is 1"),
+        (MachineError("full"), 1, "replica 3: full"),
+        (MemoryError(), 1, "replica 3: not enough memory"),
+    ):
+        job: Any = object.__new__(replicas.MpiProcess)
+        job.rank, job.failed_together = 3, False
+        job._world = SimpleNamespace(Abort=aborted.append)
+        with pytest.raises(Left) as left, job:
+            raise error
+        assert left.value.args == (aborted.pop(),) == (status,)
+        assert capfd.readouterr().err == f"{message}\n"
 
 
 @pytest.mark.host_only("computes nothing")
@@ -476,6 +518,74 @@ def test_what_one_replica_cannot_read_is_said_once_and_loses_nothing(tmp_path: P
     assert (done.returncode, done.stderr) == (0, "")
     skipped = [line["skipped"] for line in tiny.records(tmp_path / "run")]
     assert skipped == [0, 1, 1, 1]  # also when both have found it
+
+
+#: Errors, the exit status, and the message as it is shown.
+ERRORS = [
+    ("errors.MachineError('f: No space left')", 1, "f: No space left"),
+    ("MemoryError('12 GB')", 1, "not enough memory: 12 GB"),
+    (
+        "OSError(5, 'Input/output error', 'f\\x1b]0;g\\x07')",
+        1,
+        "f\\x1b]0;g\\x07: Input/output error",
+    ),
+    ("KeyboardInterrupt()", 130, "interrupted"),
+]
+FAILING = """
+import sys
+from pyalexnet import errors
+from pyalexnet.commands import common, train
+from pyalexnet.parallel.communicator import join
+
+def run(_):
+    with join() as job:
+        def act(rank):
+            if job.rank == rank:
+                raise {error}
+            return 1
+        {place}
+        job.any(False)
+    return 0
+
+sys.exit(common.run(train.parser(), run, []))
+"""
+
+
+@pytest.mark.host_only("computes nothing")
+@pytest.mark.parametrize(
+    ("place", "rank"),
+    [
+        ("job.on_rank_0(lambda: act(0))", 0),
+        ("job.raise_everywhere(lambda: act(1))", 1),
+        ("act(1)", 1),
+    ],
+    ids=["on rank 0", "everywhere", "alone"],
+)
+def test_an_error_of_one_process_ends_all_and_is_said_once(
+    tmp_path: Path, place: str, rank: int
+) -> None:
+    for error, status, message in ERRORS:
+        code = FAILING.format(error=error, place=place)
+        command = [mpirun(), "-n", "2", sys.executable, "-c", code]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == status, (error, done.stderr)
+        # MPI says, too, that a process has ended the job.
+        printed = done.stdout + done.stderr
+        told = [line for line in printed.split("\n") if message in line]
+        assert len(told) == 1, (error, printed)
+        assert told[0] in (
+            f"pyalexnet-train: error: {message}",
+            f"pyalexnet-train: error: replica {rank}: {message}",
+            f"replica {rank}: {message}",
+        )
+        assert "Traceback" not in printed
 
 
 def test_weights_that_differ_are_an_error(tmp_path: Path) -> None:
