@@ -34,20 +34,26 @@ class Whole:
     changes: int
 
 
-@pytest.fixture(scope="module", params=["each epoch", "each step"])
+#: The options of the runs, and the best of their epochs: by the seed, it is the last, or is not.
+RUNS = {
+    "each epoch": ("--epochs=3 --seed=3 --checkpoint-minutes=0", 3),
+    "best before last": ("--epochs=3 --seed=1 --checkpoint-minutes=0", 2),
+    "each step": ("--epochs=2 --seed=1 --checkpoint-minutes=1e-9", 2),
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """Two epochs of two steps: the first is the best by its seed, or both are."""
+    """Epochs of two steps."""
     root = tmp_path_factory.mktemp("whole")
     data, net = tiny.write_data(root / "data"), tiny.write_net(root / "tiny.json")
+    options, best = RUNS[request.param]
     command = [sys.executable, "-m", "pyalexnet", "train", "--device=cpu", "--threads=1"]
     command += ["--workers=0", f"--data={data}", f"--net={net}", "--image-size=12"]
-    command += ["--batch-size=16", "--lr=0.01", "--resume=auto"]
-    if request.param == "each step":
-        command += ["--epochs=2", "--seed=1", "--checkpoint-minutes=1e-9"]
-    else:
-        command += ["--epochs=3", "--seed=3", "--checkpoint-minutes=0"]
+    command += ["--batch-size=16", "--lr=0.01", "--resume=auto", *options.split()]
     ended = killed.run([*command, f"--output={root / 'run'}"], root / "run")
     assert ended.status == 0, ended.printed
+    assert load(root / "run" / LAST).progress.best_epoch == best
     return Whole(command, root / "run", ended.changes)
 
 
