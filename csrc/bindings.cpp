@@ -90,12 +90,19 @@ Activation required_activation_of(const std::string& kind) {
 
 // --- convolution ---
 
-/// The workspace's floats, null without one. Throws if they are fewer than needed.
-float* enough(const std::optional<Array<float>>& workspace, std::size_t needed) {
-  const std::int64_t size = workspace ? workspace->size() : 0;
+ConvAlgorithm algorithm_of(const std::string& name) {
+  if (name.empty()) return ConvAlgorithm::kAuto;
+  if (name == "direct") return ConvAlgorithm::kDirect;
+  if (name == "winograd") return ConvAlgorithm::kWinograd;
+  fail("algorithm is '" + name + "'; expected '', 'direct' or 'winograd'");
+}
+
+/// An array's floats, null without one. Throws if they are fewer than needed.
+float* enough(const char* name, const std::optional<Array<float>>& array, std::size_t needed) {
+  const std::int64_t size = array ? array->size() : 0;
   if (static_cast<std::int64_t>(needed) > size)
-    fail("workspace has " + std::to_string(size) + " floats; expected at least " + std::to_string(needed));
-  return workspace ? workspace->data() : nullptr;
+    fail(std::string(name) + " has " + std::to_string(size) + " floats; expected at least " + std::to_string(needed));
+  return array ? array->data() : nullptr;
 }
 
 /// Shape of a convolution of x by w to y. Checks it by the rules of conv/shape.cuh and those of the arrays.
@@ -122,71 +129,85 @@ void bind_conv(KernelsClass& kernels) {
   kernels.def(
       "conv_forward",
       [](const Kernels& at, const py::object& y_, const py::object& x_, const py::object& w_, const py::object& b_, int stride, int pad,
-         int groups, const std::string& activation, const py::object& workspace_) {
+         int groups, const std::string& activation, const std::string& algorithm, const py::object& filters_, bool transformed,
+         const py::object& workspace_) {
         Call call("conv_forward");
         const auto y = call.array<float>("y", y_);
         const auto x = call.array<const float>("x", x_);
         const auto w = call.array<const float>("w", w_);
         const auto b = call.optional<const float>("b", b_);
+        const auto filters = call.optional<float>("filters", filters_);
         const auto workspace = call.optional<float>("workspace", workspace_);
         const ConvShape shape = conv_shape(x.of_images().shape(), w.shape(), y.shape(), stride, pad, groups);
         if (b) b->of_shape({shape.K});
         const Activation kind = activation_of(activation);
+        const ConvAlgorithm wanted = algorithm_of(algorithm);
         at.run(call, [&](StreamHandle stream) {
-          float* floats = enough(workspace, conv_forward_workspace(shape));
-          conv_forward<float>(y, x, w, b ? b->data() : nullptr, floats, shape, kind, stream);
+          const std::size_t transform = conv_filter_floats(shape, wanted);
+          const bool given = transform > 0 && filters;
+          float* floats =
+              given ? enough("filters", filters, transform) : enough("workspace", workspace, conv_forward_workspace(shape, wanted));
+          conv_forward<float>(y, x, w, b ? b->data() : nullptr, floats, given && transformed, shape, kind, wanted, stream);
         });
       },
-      "Computes y = activation(conv(x, w) + b); b may be None, workspace if none is needed.", "y"_a, "x"_a, "w"_a, "b"_a, py::kw_only(),
-      "stride"_a, "pad"_a, "groups"_a, "activation"_a, "workspace"_a);
+      "Computes y = activation(conv(x, w) + b); b and filters may be None, workspace if not needed.", "y"_a, "x"_a, "w"_a, "b"_a,
+      py::kw_only(), "stride"_a, "pad"_a, "groups"_a, "activation"_a, "algorithm"_a, "filters"_a, "transformed"_a, "workspace"_a);
   kernels.def(
       "conv_backward_data",
       [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& w_, int stride, int pad, int groups,
-         const py::object& workspace_) {
+         const std::string& algorithm, const py::object& workspace_) {
         Call call("conv_backward_data");
         const auto dx = call.array<float>("dx", dx_);
         const auto dy = call.array<const float>("dy", dy_);
         const auto w = call.array<const float>("w", w_);
         const auto workspace = call.optional<float>("workspace", workspace_);
         const ConvShape shape = conv_shape(dx.of_images().shape(), w.shape(), dy.shape(), stride, pad, groups);
+        const ConvAlgorithm wanted = algorithm_of(algorithm);
         at.run(call, [&](StreamHandle stream) {
-          float* floats = enough(workspace, conv_backward_data_workspace(shape));
-          conv_backward_data<float>(dx, dy, w, floats, shape, stream);
+          float* floats = enough("workspace", workspace, conv_backward_data_workspace(shape, wanted));
+          conv_backward_data<float>(dx, dy, w, floats, shape, wanted, stream);
         });
       },
       "Computes dx, the gradient of the input; workspace may be None if none is needed.", "dx"_a, "dy"_a, "w"_a, py::kw_only(), "stride"_a,
-      "pad"_a, "groups"_a, "workspace"_a);
+      "pad"_a, "groups"_a, "algorithm"_a, "workspace"_a);
   kernels.def(
       "conv_backward_weights",
       [](const Kernels& at, const py::object& dw_, const py::object& x_, const py::object& dy_, int stride, int pad, int groups,
-         const py::object& workspace_) {
+         const std::string& algorithm, const py::object& workspace_) {
         Call call("conv_backward_weights");
         const auto dw = call.array<float>("dw", dw_);
         const auto x = call.array<const float>("x", x_);
         const auto dy = call.array<const float>("dy", dy_);
         const auto workspace = call.optional<float>("workspace", workspace_);
         const ConvShape shape = conv_shape(x.of_images().shape(), dw.shape(), dy.shape(), stride, pad, groups);
+        const ConvAlgorithm wanted = algorithm_of(algorithm);
         at.run(call, [&](StreamHandle stream) {
-          float* floats = enough(workspace, conv_backward_weights_workspace(shape));
-          conv_backward_weights<float>(dw, x, dy, floats, shape, stream);
+          float* floats = enough("workspace", workspace, conv_backward_weights_workspace(shape, wanted));
+          conv_backward_weights<float>(dw, x, dy, floats, shape, wanted, stream);
         });
       },
       "Computes dw, the gradient of the filters; workspace may be None if none is needed.", "dw"_a, "x"_a, "dy"_a, py::kw_only(),
-      "stride"_a, "pad"_a, "groups"_a, "workspace"_a);
+      "stride"_a, "pad"_a, "groups"_a, "algorithm"_a, "workspace"_a);
   kernels.def(
-      "conv_workspace",
-      [](const Kernels& at, const Shape& x, const Shape& w, const Shape& y, int stride, int pad, int groups) {
-        Call call("conv_workspace");
+      "conv_plan",
+      [](const Kernels& at, const Shape& x, const Shape& w, const Shape& y, int stride, int pad, int groups, const std::string& algorithm) {
+        Call call("conv_plan");
         check_images("x", x);
         const ConvShape shape = conv_shape(x, w, y, stride, pad, groups);
+        const ConvAlgorithm wanted = algorithm_of(algorithm);
+        ConvAlgorithm chosen{};
         std::array<std::size_t, 3> floats{};
+        std::size_t filters = 0;
         at.run(call, [&](StreamHandle) {
-          floats = {conv_forward_workspace(shape), conv_backward_data_workspace(shape), conv_backward_weights_workspace(shape)};
+          chosen = conv_algorithm(shape, wanted);
+          filters = conv_filter_floats(shape, wanted);
+          floats = {conv_forward_workspace(shape, wanted), conv_backward_data_workspace(shape, wanted),
+                    conv_backward_weights_workspace(shape, wanted)};
         });
-        return floats;
+        return std::make_tuple(chosen == ConvAlgorithm::kWinograd ? "winograd" : "direct", filters, floats);
       },
-      "Returns the floats of workspace of forward, data gradient and weight gradient.", "x"_a, "w"_a, "y"_a, py::kw_only(), "stride"_a,
-      "pad"_a, "groups"_a);
+      "Returns the algorithm, the floats of its filters, and of workspace of the three passes.", "x"_a, "w"_a, "y"_a, py::kw_only(),
+      "stride"_a, "pad"_a, "groups"_a, "algorithm"_a);
 }
 
 // --- the other operations ---
@@ -486,8 +507,9 @@ void bind_bf16(py::module_& m) {
     const ConvShape shape = conv_shape(x.of_images().shape(), w.shape(), y.shape(), stride, pad, groups);
     b.of_shape({shape.K});
     call.check_overlaps();
-    std::vector<float> workspace(conv_forward_workspace(shape));
-    conv_forward<simt::Bf16>(bf16(y), bf16(x), bf16(w), b, workspace.data(), shape, activation_of(activation), nullptr);
+    constexpr ConvAlgorithm kAlgorithm = ConvAlgorithm::kDirect;
+    std::vector<float> workspace(conv_forward_workspace(shape, kAlgorithm));
+    conv_forward<simt::Bf16>(bf16(y), bf16(x), bf16(w), b, workspace.data(), false, shape, activation_of(activation), kAlgorithm, nullptr);
   });
   m.def("lrn_forward_bf16", [=](const py::object& y_, const py::object& x_) {
     Call call("lrn_forward_bf16");

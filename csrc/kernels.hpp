@@ -49,20 +49,30 @@ struct ConvShape {
   int N, C, H, W, K, R, S, P, Q, G, stride, pad;
 };
 
-/// y = activation(conv(x, w) + b); b may be null. (conv/fprop.cu)
+/// How a convolution is computed; kAuto: by its sizes. (conv/choose.hpp)
+enum class ConvAlgorithm { kAuto, kDirect, kWinograd };
+
+/// The algorithm that a convolution uses, kDirect or kWinograd. Throws std::invalid_argument for kWinograd where it cannot be done.
+ConvAlgorithm conv_algorithm(const ConvShape& shape, ConvAlgorithm wanted);
+
+/// y = activation(conv(x, w) + b); b may be null. kWinograd leaves the transformed filters, conv_filter_floats, at the workspace's start;
+/// with `transformed`, they are there already. (conv/fprop.cu)
 template <class T>
-void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace, const ConvShape& shape, Activation activation,
-                  StreamHandle stream);
+void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace, bool transformed, const ConvShape& shape,
+                  Activation activation, ConvAlgorithm algorithm, StreamHandle stream);
+std::size_t conv_filter_floats(const ConvShape& shape, ConvAlgorithm algorithm);
 /// Gradient of the input. (conv/dgrad.cu)
 template <class T>
-void conv_backward_data(T* dx, const T* dy, const T* w, float* workspace, const ConvShape& shape, StreamHandle stream);
+void conv_backward_data(T* dx, const T* dy, const T* w, float* workspace, const ConvShape& shape, ConvAlgorithm algorithm,
+                        StreamHandle stream);
 /// Gradient of the filters. (conv/wgrad.cu)
 template <class T>
-void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace, const ConvShape& shape, StreamHandle stream);
+void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace, const ConvShape& shape, ConvAlgorithm algorithm,
+                           StreamHandle stream);
 /// Floats of workspace that the three need; where none, workspace may be null. On a GPU, depends on the current device.
-std::size_t conv_forward_workspace(const ConvShape& shape);
-std::size_t conv_backward_data_workspace(const ConvShape& shape);
-std::size_t conv_backward_weights_workspace(const ConvShape& shape);
+std::size_t conv_forward_workspace(const ConvShape& shape, ConvAlgorithm algorithm);
+std::size_t conv_backward_data_workspace(const ConvShape& shape, ConvAlgorithm algorithm);
+std::size_t conv_backward_weights_workspace(const ConvShape& shape, ConvAlgorithm algorithm);
 
 /// Sums dy (K, M) over its last axis into db (K). (ops/bias.cu)
 template <class T>

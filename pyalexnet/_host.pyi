@@ -33,9 +33,12 @@ class Kernels:
         pad: int,
         groups: int,
         activation: str,
+        algorithm: str,
+        filters: Array | None,
+        transformed: bool,
         workspace: Array | None,
     ) -> None:
-        """Computes y = activation(conv(x, w) + b); b may be None, workspace if none is needed."""
+        """Computes y = activation(conv(x, w) + b); b and filters may be None, workspace if not needed."""
 
     def conv_backward_data(
         self,
@@ -46,6 +49,7 @@ class Kernels:
         stride: int,
         pad: int,
         groups: int,
+        algorithm: str,
         workspace: Array | None,
     ) -> None:
         """Computes dx, the gradient of the input; workspace may be None if none is needed."""
@@ -59,11 +63,12 @@ class Kernels:
         stride: int,
         pad: int,
         groups: int,
+        algorithm: str,
         workspace: Array | None,
     ) -> None:
         """Computes dw, the gradient of the filters; workspace may be None if none is needed."""
 
-    def conv_workspace(
+    def conv_plan(
         self,
         x: Sequence[int],
         w: Sequence[int],
@@ -72,8 +77,9 @@ class Kernels:
         stride: int,
         pad: int,
         groups: int,
-    ) -> list[int]:
-        """Returns the floats of workspace of forward, data gradient and weight gradient."""
+        algorithm: str,
+    ) -> tuple[str, int, list[int]]:
+        """Returns the algorithm, the floats of its filters, and of workspace of the three passes."""
 
     def bias_backward(self, db: Array, dy: Array) -> None:
         """Computes the biases' gradient db (K), the sum of dy (K, ...) over all other axes."""

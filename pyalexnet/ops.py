@@ -15,7 +15,7 @@ Networks, 2012.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,26 +47,42 @@ def conv_forward(
     groups: int = 1,
     activation: str = "",
     ceil_mode: bool = False,
+    algorithm: str = "",
+    filters: Array | None = None,
+    transformed: bool = False,
     workspace: Array | None = None,
     out: Array | None = None,
 ) -> Array:
     """Convolution, bias and activation: x (C, H, W, N), w (C/G, R, S, K), b (K) -> (K, P, Q, N).
 
     `activation` is "", "relu" or "tanh". Filters of group g see the g-th part of the channels.
-    Pixels outside the image are zeros. `workspace` holds at least `conv_workspace` floats. Paper:
-    sections 3.1, 3.5.
+    Pixels outside the image are zeros. `algorithm` is "direct", "winograd", or "", which chooses
+    (see `conv_plan`). "winograd" transforms w into `filters`, or else into the workspace, where
+    they are lost; with `transformed`, `filters` has them already, of a call with the same w, shapes
+    and algorithm. `workspace` holds at least `conv_workspace` floats. Paper: sections 3.1, 3.5.
     """
     at = devices.of(x)
     if out is None:
         _, height, width, images = _shape("x", x, 4)
-        _, *window, filters = _shape("w", w, 4)
+        _, *window, kernels = _shape("w", w, 4)
         rows = output_size(height, window[0], stride, pad, ceil_mode)
         columns = output_size(width, window[1], stride, pad, ceil_mode)
-        out = at.empty((filters, *_places(rows, columns, x, window), images))
-    how = {"stride": stride, "pad": pad, "groups": groups}
-    if workspace is None:
+        out = at.empty((kernels, *_places(rows, columns, x, window), images))
+    how: dict[str, Any] = {"stride": stride, "pad": pad, "groups": groups}
+    how["algorithm"] = algorithm
+    if workspace is None and filters is None:
         workspace = _conv_workspace(at, 0, x.shape, w.shape, out.shape, how)
-    at.kernels.conv_forward(out, x, w, b, activation=activation, workspace=workspace, **how)
+    at.kernels.conv_forward(
+        out,
+        x,
+        w,
+        b,
+        activation=activation,
+        filters=filters,
+        transformed=transformed,
+        workspace=workspace,
+        **how,
+    )
     return out
 
 
@@ -78,16 +94,18 @@ def conv_backward_data(
     stride: int = 1,
     pad: int = 0,
     groups: int = 1,
+    algorithm: str = "",
     workspace: Array | None = None,
     out: Array | None = None,
 ) -> Array:
     """The input's gradient: dy (K, P, Q, N), w (C/G, R, S, K) -> dx of `x_shape` (C, H, W, N).
 
-    `workspace` holds at least `conv_workspace` floats.
+    `algorithm` is as in `conv_forward`; `workspace` holds at least `conv_workspace` floats.
     """
     at = devices.of(dy)
     out = _or_empty(at, out, x_shape)
-    how = {"stride": stride, "pad": pad, "groups": groups}
+    how: dict[str, Any] = {"stride": stride, "pad": pad, "groups": groups}
+    how["algorithm"] = algorithm
     if workspace is None:
         workspace = _conv_workspace(at, 1, out.shape, w.shape, dy.shape, how)
     at.kernels.conv_backward_data(out, dy, w, workspace=workspace, **how)
@@ -102,20 +120,55 @@ def conv_backward_weights(
     stride: int = 1,
     pad: int = 0,
     groups: int = 1,
+    algorithm: str = "",
     workspace: Array | None = None,
     out: Array | None = None,
 ) -> Array:
     """The filters' gradient: x (C, H, W, N), dy (K, P, Q, N) -> dw of `w_shape` (C/G, R, S, K).
 
-    `workspace` holds at least `conv_workspace` floats.
+    `algorithm` is as in `conv_forward`; `workspace` holds at least `conv_workspace` floats.
     """
     at = devices.of(x)
     out = _or_empty(at, out, w_shape)
-    how = {"stride": stride, "pad": pad, "groups": groups}
+    how: dict[str, Any] = {"stride": stride, "pad": pad, "groups": groups}
+    how["algorithm"] = algorithm
     if workspace is None:
         workspace = _conv_workspace(at, 2, x.shape, out.shape, dy.shape, how)
     at.kernels.conv_backward_weights(out, x, dy, workspace=workspace, **how)
     return out
+
+
+class ConvPlan(NamedTuple):
+    """How a convolution is computed."""
+
+    algorithm: str  #: "direct" or "winograd", of all three passes
+    filters: int  #: floats of the transformed filters; 0 for "direct", which reads w itself
+    workspace: tuple[int, int, int]  #: floats for forward, data gradient, weight gradient
+
+
+def conv_plan(
+    at: Device,
+    x_shape: Shape,
+    w_shape: Shape,
+    y_shape: Shape,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    groups: int = 1,
+    algorithm: str = "",
+) -> ConvPlan:
+    """How the device `at` computes a convolution of these shapes, if `algorithm` is asked for.
+
+    "direct" multiplies patches by filters. "winograd" transforms both, which takes 2.6 to 4.6 times
+    fewer products; it is a CPU's, for 3×3 and 5×5 filters at stride 1. "" takes the faster one by
+    the shapes, unless the environment's PYALEXNET_CONV names the other. Winograd's results are less
+    exact (docs/winograd.md), and an infinity or a NaN spreads over a tile of 4×4 outputs.
+    """
+    how: dict[str, Any] = {"stride": stride, "pad": pad, "groups": groups}
+    how["algorithm"] = algorithm
+    name, filters, floats = at.kernels.conv_plan(x_shape, w_shape, y_shape, **how)
+    forward, data, weights = floats
+    return ConvPlan(name, filters, (forward, data, weights))
 
 
 def conv_workspace(
@@ -127,14 +180,15 @@ def conv_workspace(
     stride: int = 1,
     pad: int = 0,
     groups: int = 1,
+    algorithm: str = "",
 ) -> int:
     """Floats of workspace that a convolution needs on the device `at`, forward and backward.
 
-    A GPU sums in parts where the results are few, and adds the parts up; 0 where it does not.
+    Sums that are computed in parts lie there, and transformed filters; 0 where there are none.
     """
-    return max(
-        at.kernels.conv_workspace(x_shape, w_shape, y_shape, stride=stride, pad=pad, groups=groups)
-    )
+    how: dict[str, Any] = {"stride": stride, "pad": pad, "groups": groups}
+    how["algorithm"] = algorithm
+    return max(conv_plan(at, x_shape, w_shape, y_shape, **how).workspace)
 
 
 def linear_forward(
@@ -445,10 +499,10 @@ def _or_empty(at: Device, out: Array | None, shape: Shape) -> Array:
 
 
 def _conv_workspace(
-    at: Device, product: int, x: Shape, w: Shape, y: Shape, how: dict[str, int]
+    at: Device, product: int, x: Shape, w: Shape, y: Shape, how: dict[str, Any]
 ) -> Array | None:
     """What the `product`-th of the three products needs: forward, data and weight gradient."""
-    floats = at.kernels.conv_workspace(x, w, y, **how)[product]
+    floats = conv_plan(at, x, w, y, **how).workspace[product]
     return at.empty((floats,)) if floats else None
 
 

@@ -1,5 +1,7 @@
 // Convolution, data gradient: flipped filters times patches of the gradient.
+#include "conv/choose.hpp"
 #include "conv/operands.cuh"
+#include "conv/winograd.hpp"
 #include "gemm/split_k.cuh"
 
 namespace pyalexnet {
@@ -11,8 +13,12 @@ ProductShape product_of(const ConvShape& s) {
 }
 }  // namespace
 
-std::size_t conv_backward_data_workspace(const ConvShape& s) {
+std::size_t conv_backward_data_workspace(const ConvShape& s, ConvAlgorithm algorithm) {
   check_conv_shape(s);
+#if !defined(__CUDACC__)
+  if (choose_conv(s, algorithm) == ConvAlgorithm::kWinograd) return winograd::filter_floats(winograd::Pass::data_gradient(s));
+#endif
+  choose_conv(s, algorithm);
   std::size_t floats = 0;
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
@@ -23,9 +29,19 @@ std::size_t conv_backward_data_workspace(const ConvShape& s) {
 }
 
 template <class T>
-void conv_backward_data(T* dx, const T* dy, const T* w, float* workspace, const ConvShape& s, StreamHandle stream) {
+void conv_backward_data(T* dx, const T* dy, const T* w, float* workspace, const ConvShape& s, ConvAlgorithm algorithm,
+                        StreamHandle stream) {
   const simt::Range range(__func__);
   check_conv_shape(s);
+#if !defined(__CUDACC__)
+  if (choose_conv(s, algorithm) == ConvAlgorithm::kWinograd) {
+    const auto pass = winograd::Pass::data_gradient(s);
+    winograd::transform_filters(workspace, w, pass, stream);
+    winograd::convolve(dx, dy, workspace, nullptr, nullptr, pass, Activation::kNone, stream);
+    return;
+  }
+#endif
+  choose_conv(s, algorithm);
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
     tile_gemm_to_rows<Tile>(FiltersByChannel<T, Tile>(w, s), GradientPatches<T, Tile::kVec>(dy, s), dx, nullptr, Activation::kNone,
@@ -33,6 +49,6 @@ void conv_backward_data(T* dx, const T* dy, const T* w, float* workspace, const 
   });
 }
 
-template void conv_backward_data(float*, const float*, const float*, float*, const ConvShape&, StreamHandle);
+template void conv_backward_data(float*, const float*, const float*, float*, const ConvShape&, ConvAlgorithm, StreamHandle);
 
 }  // namespace pyalexnet

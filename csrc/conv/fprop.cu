@@ -1,5 +1,7 @@
 // Convolution, forward: filters times patches, gathered while staging (implicit GEMM). A fully connected layer is the one-pixel case.
+#include "conv/choose.hpp"
 #include "conv/operands.cuh"
+#include "conv/winograd.hpp"
 #include "gemm/split_k.cuh"
 
 namespace pyalexnet {
@@ -8,8 +10,21 @@ namespace {
 ProductShape product_of(const ConvShape& s) { return {s.K / s.G, s.P * s.Q * s.N, s.G, s.C / s.G * s.R * s.S}; }
 }  // namespace
 
-std::size_t conv_forward_workspace(const ConvShape& s) {
+ConvAlgorithm conv_algorithm(const ConvShape& s, ConvAlgorithm wanted) {
   check_conv_shape(s);
+  return choose_conv(s, wanted);
+}
+
+std::size_t conv_filter_floats(const ConvShape& s, ConvAlgorithm algorithm) {
+#if !defined(__CUDACC__)
+  if (conv_algorithm(s, algorithm) == ConvAlgorithm::kWinograd) return winograd::filter_floats(winograd::Pass::forward(s));
+#endif
+  static_cast<void>(s), static_cast<void>(algorithm);
+  return 0;
+}
+
+std::size_t conv_forward_workspace(const ConvShape& s, ConvAlgorithm algorithm) {
+  if (conv_algorithm(s, algorithm) == ConvAlgorithm::kWinograd) return conv_filter_floats(s, algorithm);
   const ProductShape product = product_of(s);
   std::size_t floats = 0;
   with_gemm_tile([&](auto tile) { floats = split_floats(choose_output_split_k<decltype(tile)>(product), product); });
@@ -17,10 +32,21 @@ std::size_t conv_forward_workspace(const ConvShape& s) {
 }
 
 template <class T>
-void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace, const ConvShape& s, Activation activation,
-                  StreamHandle stream) {
+void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace, bool transformed, const ConvShape& s,
+                  Activation activation, ConvAlgorithm algorithm, StreamHandle stream) {
   const simt::Range range(__func__);
-  check_conv_shape(s);
+#if !defined(__CUDACC__)
+  if constexpr (std::is_same_v<T, float>) {
+    if (conv_algorithm(s, algorithm) == ConvAlgorithm::kWinograd) {
+      const auto pass = winograd::Pass::forward(s);
+      if (!transformed) winograd::transform_filters(workspace, w, pass, stream);
+      winograd::convolve(y, x, workspace, b, nullptr, pass, activation, stream);
+      return;
+    }
+  }
+#endif
+  conv_algorithm(s, algorithm);
+  static_cast<void>(transformed);
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
     tile_gemm_to_rows<Tile>(FiltersByRow<T, Tile>(w, s), PatchesByColumn<T, Tile::kVec>(x, s), y, b, activation, workspace, product_of(s),
@@ -28,10 +54,11 @@ void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace
   });
 }
 
-template void conv_forward(float*, const float*, const float*, const float*, float*, const ConvShape&, Activation, StreamHandle);
-#if defined(PYALEXNET_TEST_BUILD)
-template void conv_forward(simt::Bf16*, const simt::Bf16*, const simt::Bf16*, const float*, float*, const ConvShape&, Activation,
+template void conv_forward(float*, const float*, const float*, const float*, float*, bool, const ConvShape&, Activation, ConvAlgorithm,
                            StreamHandle);
+#if defined(PYALEXNET_TEST_BUILD)
+template void conv_forward(simt::Bf16*, const simt::Bf16*, const simt::Bf16*, const float*, float*, bool, const ConvShape&, Activation,
+                           ConvAlgorithm, StreamHandle);
 #endif
 
 }  // namespace pyalexnet

@@ -1,5 +1,6 @@
 // Convolution, weight gradient: patches times gradients, summed over pixels and images. The result is small and the sum long, so the sum is
 // split over blocks (split-K). The splits are added in a fixed order, so that every run gives the same bits.
+#include "conv/choose.hpp"
 #include "conv/operands.cuh"
 #include "gemm/split_k.cuh"
 
@@ -8,8 +9,9 @@ namespace {
 ProductShape product_of(const ConvShape& s) { return {s.C / s.G * s.R * s.S, s.K / s.G, s.G, s.P * s.Q * s.N}; }
 }  // namespace
 
-std::size_t conv_backward_weights_workspace(const ConvShape& s) {
+std::size_t conv_backward_weights_workspace(const ConvShape& s, ConvAlgorithm algorithm) {
   check_conv_shape(s);
+  choose_conv(s, algorithm);
   const ProductShape product = product_of(s);
   std::size_t floats = 0;
   with_gemm_tile([&](auto tile) { floats = split_floats(choose_split_k<decltype(tile)>(product), product); });
@@ -17,9 +19,11 @@ std::size_t conv_backward_weights_workspace(const ConvShape& s) {
 }
 
 template <class T>
-void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace, const ConvShape& s, StreamHandle stream) {
+void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace, const ConvShape& s, ConvAlgorithm algorithm,
+                           StreamHandle stream) {
   const simt::Range range(__func__);
   check_conv_shape(s);
+  choose_conv(s, algorithm);
   const ProductShape product = product_of(s);
   int splits = 1;
   with_gemm_tile([&](auto tile) {
@@ -34,6 +38,6 @@ void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace,
   if (splits > 1) add_splits(dw, workspace, nullptr, Activation::kNone, product.elements(), 1, splits, stream);
 }
 
-template void conv_backward_weights(float*, const float*, const float*, float*, const ConvShape&, StreamHandle);
+template void conv_backward_weights(float*, const float*, const float*, float*, const ConvShape&, ConvAlgorithm, StreamHandle);
 
 }  // namespace pyalexnet

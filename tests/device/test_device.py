@@ -309,7 +309,7 @@ class _Kernels:
 
     def __getattr__(self, name):
         function = getattr(HOST.kernels, name)
-        if name == "conv_workspace":
+        if name == "conv_plan":
             return function
 
         def kernel(*args, **options):

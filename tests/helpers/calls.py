@@ -44,7 +44,7 @@ class Call:
 
 
 _X, _W, _Y = Spec((4, 5, 5, N)), Spec((2, 3, 3, 6)), Spec((6, 3, 3, N))
-_CONV = {"stride": 2, "pad": 1, "groups": 2}
+_CONV = {"stride": 2, "pad": 1, "groups": 2, "algorithm": ""}
 _LRN = {"size": 3, "k": 2.0, "alpha": 1e-4, "beta": 0.75, "groups": 2}
 _POOL = {"size": 3, "stride": 2, "pad": 1}
 _PLACES = Spec((4, 3, 3, N))
@@ -53,12 +53,13 @@ _FLAT, _PAIR = Spec((128,)), Spec((2,))
 #: Enough for every product here.
 _WORKSPACE = Spec((1 << 14,))
 
-#: By kernel; `conv_workspace`, which takes no arrays, is not there.
+#: By kernel; `conv_plan`, which takes no arrays, is not there.
 CALLS = {
     "conv_forward": Call(
-        {"y": _Y, "x": _X, "w": _W, "b": Spec((6,)), "workspace": _WORKSPACE},
-        ("y", "workspace"),
-        _CONV | {"activation": "relu"},
+        {"y": _Y, "x": _X, "w": _W, "b": Spec((6,))}
+        | {"filters": Spec((64,)), "workspace": _WORKSPACE},
+        ("y", "filters", "workspace"),
+        _CONV | {"activation": "relu", "transformed": False},
     ),
     "conv_backward_data": Call(
         {"dx": _X, "dy": _Y, "w": _W, "workspace": _WORKSPACE}, ("dx", "workspace"), _CONV

@@ -21,7 +21,7 @@ KERNELS = pytest.mark.parametrize("kernel", CALLS)
 def test_every_kernel_is_here():
     kernels = type(target.DEVICE.kernels)
     bound = {name for name in dir(kernels) if not name.startswith("_")}
-    assert bound == {*CALLS, "conv_workspace"}
+    assert bound == {*CALLS, "conv_plan"}
 
 
 # Overlap
@@ -221,17 +221,17 @@ def test_integers_of_any_size_are_taken_or_refused(kernel):
 
 def test_sizes_of_a_convolution_are_taken_or_refused():
     shapes = {"x": [4, 5, 5, N], "w": [2, 3, 3, 6], "y": [6, 3, 3, N]}
-    options = {"stride": 2, "pad": 1, "groups": 2}
-    assert len(run("conv_workspace", shapes | options)) == 3
-    for name, value in itertools.product(options, SIZES):
-        try_("conv_workspace", shapes | options | {name: value})
+    options = {"stride": 2, "pad": 1, "groups": 2, "algorithm": ""}
+    assert len(run("conv_plan", shapes | options)) == 3
+    for name, value in itertools.product(("stride", "pad", "groups"), SIZES):
+        try_("conv_plan", shapes | options | {name: value})
     places = [(name, axis) for name in shapes for axis in range(4)]
     for one, other in itertools.combinations(places, 2):
         for values in itertools.product(SIZES, repeat=2):
             changed = {name: list(shape) for name, shape in shapes.items()}
             for (name, axis), value in zip((one, other), values, strict=True):
                 changed[name][axis] = value
-            try_("conv_workspace", changed | options)
+            try_("conv_plan", changed | options)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_sizes_of_a_convolution_are_taken_or_refused():
 def test_a_window_as_large_as_its_border_is_refused(size, message):
     shapes = {"x": [1, 8, 8, N], "w": [1, size, size, 1], "y": [1, 2, 2, N]}
     with pytest.raises(ValueError, match=message):
-        run("conv_workspace", shapes | {"stride": size, "pad": size, "groups": 1})
+        run("conv_plan", shapes | {"stride": size, "pad": size, "groups": 1, "algorithm": ""})
 
 
 FLOATS = [

@@ -1,4 +1,4 @@
-"""Convolution and fully connected layers: forward and both gradients."""
+"""Direct convolution and fully connected layers: forward and both gradients."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from helpers.conv_cases import CASES, Case
 from helpers.kernels import ops
 from helpers.target import DEVICE
 
+DIRECT = {"algorithm": "direct"}
 #: Cases to measure errors on: all results have hundreds of elements.
 MEASURED = ["3x3 groups 4", "3x3 stride 2 ceil", "2x5", "11x11 stride 4 ceil", "long sums"]
 #: Cases to run in every thread order.
@@ -61,17 +62,17 @@ def few(request: pytest.FixtureRequest) -> Case:
 def forward(
     case: Case, x: np.ndarray, w: np.ndarray, b=None, activation: str = "", workspace=None
 ) -> np.ndarray:
-    how = {**case.how, "ceil_mode": case.ceil_mode, "workspace": workspace}
+    how = {**DIRECT, **case.how, "ceil_mode": case.ceil_mode, "workspace": workspace}
     return ops.conv_forward(x, w, b, activation=activation, **how)
 
 
 def backward_data(case: Case, dy: np.ndarray, w: np.ndarray, workspace=None) -> np.ndarray:
     x_shape = (*case.x[:3], dy.shape[3])
-    return ops.conv_backward_data(dy, w, x_shape, **case.how, workspace=workspace)
+    return ops.conv_backward_data(dy, w, x_shape, **DIRECT, **case.how, workspace=workspace)
 
 
 def backward_weights(case: Case, x: np.ndarray, dy: np.ndarray, workspace=None) -> np.ndarray:
-    return ops.conv_backward_weights(x, dy, case.w, **case.how, workspace=workspace)
+    return ops.conv_backward_weights(x, dy, case.w, **DIRECT, **case.how, workspace=workspace)
 
 
 # Whole numbers: exact
@@ -218,7 +219,7 @@ def test_a_workspace_of_the_stated_size_is_enough(few, product, rng):
     w = floats(rng, *few.w)
     given = {forward: (x, w), backward_data: (dy, w), backward_weights: (x, dy)}[product]
     expected = product(few, *given)
-    needed = ops.conv_workspace(DEVICE, x.shape, few.w, dy.shape, **few.how)
+    needed = ops.conv_workspace(DEVICE, x.shape, few.w, dy.shape, **DIRECT, **few.how)
     memory = np.full(needed + 64, np.pi, np.float32)
     workspace = memory[:needed] if needed else None
     assert_exact(product(few, *given, workspace=workspace), expected)
@@ -228,9 +229,8 @@ def test_a_workspace_of_the_stated_size_is_enough(few, product, rng):
 def test_sums_of_few_results_are_split_on_a_gpu(tiles, rng):
     """fc6 of the paper at batch 128 has 32 tiles, and an H100 132 multiprocessors."""
     n = DEVICE.pad_images(128)
-    forward, data, weights = DEVICE.kernels.conv_workspace(
-        (9216, 1, 1, n), (9216, 1, 1, 4096), (4096, 1, 1, n), stride=1, pad=0, groups=1
-    )
+    shapes = (9216, 1, 1, n), (9216, 1, 1, 4096), (4096, 1, 1, n)
+    forward, data, weights = ops.conv_plan(DEVICE, *shapes).workspace
     if tiles == "host":
         assert (forward, data) == (0, 0)
     else:

@@ -1,0 +1,28 @@
+// Winograd's convolutions, for the launchers of the three passes.
+#pragma once
+
+#include "kernels.hpp"
+
+namespace pyalexnet::winograd {
+
+/// A pass of stride 1 with square filters: the forward pass, or the data gradient, whose input is dy and whose filters are turned.
+struct Pass {
+  int images, groups;
+  int channels, height, width;  // of the input; channels of a group
+  int filters, rows, columns;   // of the output; filters of a group
+  int taps, pad;
+  bool turned;
+
+  static Pass forward(const ConvShape& s) { return {s.N, s.G, s.C / s.G, s.H, s.W, s.K / s.G, s.P, s.Q, s.R, s.pad, false}; }
+  static Pass data_gradient(const ConvShape& s) { return {s.N, s.G, s.K / s.G, s.P, s.Q, s.C / s.G, s.H, s.W, s.R, s.R - 1 - s.pad, true}; }
+};
+
+/// Floats of a pass's transformed filters.
+std::size_t filter_floats(const Pass& pass);
+/// Transforms the filters w of the layer. (conv/winograd_filters.cu)
+void transform_filters(float* u, const float* w, const Pass& pass, StreamHandle stream);
+/// y = activation(convolution + b), where mask > 0, else 0; b and mask may be null. (conv/winograd_fprop.cu)
+void convolve(float* y, const float* x, const float* u, const float* b, const float* mask, const Pass& pass, Activation activation,
+              StreamHandle stream);
+
+}  // namespace pyalexnet::winograd
