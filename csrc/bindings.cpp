@@ -150,8 +150,8 @@ void bind_conv(KernelsClass& kernels) {
           conv_forward<float>(y, x, w, b ? b->data() : nullptr, floats, given && transformed, shape, kind, wanted, stream);
         });
       },
-      "Computes y = activation(conv(x, w) + b); b and filters may be None, workspace if not needed.", "y"_a, "x"_a, "w"_a, "b"_a,
-      py::kw_only(), "stride"_a, "pad"_a, "groups"_a, "activation"_a, "algorithm"_a, "filters"_a, "transformed"_a, "workspace"_a);
+      "Computes y = activation(conv(x, w) + b); b, filters and workspace may be None.", "y"_a, "x"_a, "w"_a, "b"_a, py::kw_only(),
+      "stride"_a, "pad"_a, "groups"_a, "activation"_a, "algorithm"_a, "filters"_a, "transformed"_a, "workspace"_a);
   kernels.def(
       "conv_backward_data",
       [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& w_, int stride, int pad, int groups,
@@ -206,8 +206,8 @@ void bind_conv(KernelsClass& kernels) {
         });
         return std::make_tuple(chosen == ConvAlgorithm::kWinograd ? "winograd" : "direct", filters, floats);
       },
-      "Returns the algorithm, the floats of its filters, and of workspace of the three passes.", "x"_a, "w"_a, "y"_a, py::kw_only(),
-      "stride"_a, "pad"_a, "groups"_a, "algorithm"_a);
+      "Returns the algorithm, floats of its filters, floats of workspace by pass.", "x"_a, "w"_a, "y"_a, py::kw_only(), "stride"_a, "pad"_a,
+      "groups"_a, "algorithm"_a);
 }
 
 // --- the other operations ---
@@ -469,8 +469,11 @@ void bind_execution(py::module_& m) {
   using simt::Tiles;
   m.def(
       "set_execution",
-      [](const std::string& order, std::uint64_t seed, const std::string& tiles) {
+      [](const std::string& order, std::uint64_t seed, const std::string& tiles, std::int64_t l2_bytes) {
+        if (l2_bytes < 0 || l2_bytes > 1 << 30)
+          fail("l2_bytes is " + std::to_string(l2_bytes) + "; expected 0, for this processor's, to 2^30");
         simt::Execution how;
+        how.l2_bytes = l2_bytes;
         how.order =
             one_of<Order>("order", order, {{"forward", Order::kForward}, {"reverse", Order::kReverse}, {"shuffled", Order::kShuffled}});
         how.seed = seed;
@@ -478,7 +481,7 @@ void bind_execution(py::module_& m) {
             one_of<Tiles>("tiles", tiles, {{"host", Tiles::kHost}, {"gpu", Tiles::kGpu}, {"gpu-plain-loads", Tiles::kGpuPlainLoads}});
         simt::execution() = how;
       },
-      "Sets how launches run from now on.", "order"_a = "forward", "seed"_a = 0, "tiles"_a = "host");
+      "Sets how launches run from now on.", "order"_a = "forward", "seed"_a = 0, "tiles"_a = "host", "l2_bytes"_a = 0);
   m.def(
       "execution",
       [] {
@@ -487,6 +490,7 @@ void bind_execution(py::module_& m) {
         d["order"] = how.order == Order::kForward ? "forward" : how.order == Order::kReverse ? "reverse" : "shuffled";
         d["seed"] = how.seed;
         d["tiles"] = how.tiles == Tiles::kHost ? "host" : how.tiles == Tiles::kGpu ? "gpu" : "gpu-plain-loads";
+        d["l2_bytes"] = how.l2_bytes;
         return d;
       },
       "Returns what set_execution set.");

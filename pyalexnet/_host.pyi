@@ -12,6 +12,7 @@ class _Execution(TypedDict):
     order: str
     seed: int
     tiles: str
+    l2_bytes: int
 
 class Kernels:
     """The kernels, on one stream of one device.
@@ -38,7 +39,7 @@ class Kernels:
         transformed: bool,
         workspace: Array | None,
     ) -> None:
-        """Computes y = activation(conv(x, w) + b); b and filters may be None, workspace if not needed."""
+        """Computes y = activation(conv(x, w) + b); b, filters and workspace may be None."""
 
     def conv_backward_data(
         self,
@@ -79,7 +80,7 @@ class Kernels:
         groups: int,
         algorithm: str,
     ) -> tuple[str, int, list[int]]:
-        """Returns the algorithm, the floats of its filters, and of workspace of the three passes."""
+        """Returns the algorithm, floats of its filters, floats of workspace by pass."""
 
     def bias_backward(self, db: Array, dy: Array) -> None:
         """Computes the biases' gradient db (K), the sum of dy (K, ...) over all other axes."""
@@ -191,6 +192,7 @@ def set_execution(
     order: Literal["forward", "reverse", "shuffled"] = "forward",
     seed: int = 0,
     tiles: Literal["host", "gpu", "gpu-plain-loads"] = "host",
+    l2_bytes: int = 0,
 ) -> None:
     """Sets how launches run from now on."""
 

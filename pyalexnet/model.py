@@ -281,6 +281,8 @@ class Model:
             A tensor is missing, has another shape, or is unknown; nothing has changed.
         """
         self._state.load(state, f"net {self.net.name}")
+        for part in self.parts:
+            part.weights.changed()
 
     def gradients(self) -> dict[str, Floats]:
         """A copy of all gradients, named and shaped as the weights."""

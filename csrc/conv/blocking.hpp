@@ -3,25 +3,10 @@
 
 #include <algorithm>
 
-#if defined(__linux__)
-#include <unistd.h>
-#endif
-
 #include "conv/winograd.cuh"
 #include "conv/winograd.hpp"
 
 namespace pyalexnet::winograd {
-
-/// Bytes of a core's L2 cache, within the range that there is.
-inline std::int64_t l2_bytes() {
-  constexpr std::int64_t kUsual = 1 << 20, kLeast = 1 << 18, kMost = 1 << 22;
-#if defined(_SC_LEVEL2_CACHE_SIZE)
-  static const std::int64_t found = sysconf(_SC_LEVEL2_CACHE_SIZE);
-#else
-  static const std::int64_t found = 0;
-#endif
-  return found <= 0 ? kUsual : found < kLeast ? kLeast : found > kMost ? kMost : found;
-}
 
 /// A block multiplies `filters` filters by `channels` channels at a time. Results do not depend on it.
 struct Blocking {
@@ -42,7 +27,7 @@ struct Blocking {
     }
     // All channels, or else all filters, are kept; of the others, a few at a time.
     constexpr int kFew = 16, kMany = 64;
-    const auto fit = static_cast<int>(l2_bytes() * 19 / 20 / (std::int64_t{points} * points * RegisterTile::kColumns * 4));
+    const auto fit = static_cast<int>(simt::l2_bytes() * 19 / 20 / (std::int64_t{points} * points * RegisterTile::kColumns * 4));
     const auto rest = [&](int kept) { return std::min(std::max(fit - kept, kFew), kMany); };
     const bool channels_fit = pass.channels + kFew <= fit, filters_fit = padded + kFew <= fit;
     if (channels_fit && (pass.channels <= padded || !filters_fit)) {

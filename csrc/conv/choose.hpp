@@ -20,8 +20,9 @@ inline bool winograd_can(const ConvShape& s) {
 #endif
 }
 
-/// Winograd's kernels are faster from so many channels and filters of a group, rows and columns on.
-constexpr int kWinogradChannels = 32, kWinogradPixels = 4;
+/// Winograd's kernels are chosen from so many channels and filters of a group, rows and columns on. They are faster from half as many
+/// channels on, but then their errors are more than 4 times (5 x 5: 8 times) the direct ones.
+constexpr int kWinogradChannels = 16, kWinogradPixels = 3;
 
 /// The algorithm that a convolution uses, kDirect or kWinograd: the one that is asked for, else the one that PYALEXNET_CONV names, where
 /// it can be done, else the faster one by the convolution's sizes. Throws std::invalid_argument where kWinograd is asked for and cannot be

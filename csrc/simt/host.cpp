@@ -1,4 +1,6 @@
 // Runs the blocks of a grid: each on one worker, its threads as fibers that run one at a time.
+#include <unistd.h>
+
 #include <algorithm>
 #include <exception>
 #include <memory>
@@ -18,6 +20,17 @@ __thread Here here;
 Execution& execution() {
   static Execution current;
   return current;
+}
+
+std::int64_t l2_bytes() {
+  constexpr std::int64_t kUsual = 1 << 20, kLeast = 1 << 18;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  static const std::int64_t found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#else
+  static const std::int64_t found = 0;
+#endif
+  if (execution().l2_bytes != 0) return execution().l2_bytes;
+  return found <= 0 ? kUsual : std::max(found, kLeast);
 }
 
 namespace {

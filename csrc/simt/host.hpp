@@ -46,11 +46,15 @@ struct Execution {
   Order order = Order::kForward;
   std::uint64_t seed = 0;
   Tiles tiles = Tiles::kHost;
+  std::int64_t l2_bytes = 0;  // what l2_bytes() returns, if not 0
 };
 Execution& execution();
 
 /// Multiprocessors of the GPU whose tiles the host runs: an H100's.
 inline int multiprocessors() { return 132; }
+
+/// Bytes of a core's L2 cache; a usual size where the system does not tell.
+std::int64_t l2_bytes();
 
 /// The running thread's position. The fiber scheduler updates it at each switch.
 struct Here {

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from pyalexnet.errors import DeviceError
+from pyalexnet.text import printable
 
 if TYPE_CHECKING:
     import cupy
@@ -22,6 +26,14 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Shape: TypeAlias = tuple[int, ...]
 #: A point in a device's queue of work; None on the host, whose work is done when a call returns.
 Event: TypeAlias = Any
+
+
+def check_environment() -> None:
+    """Raises DeviceError for a PYALEXNET_CONV that names no algorithm."""
+    named = os.environ.get("PYALEXNET_CONV", "")
+    if named not in ("", "direct", "winograd"):
+        shown = printable(repr(named))
+        raise DeviceError(f"PYALEXNET_CONV is {shown}; expected 'direct' or 'winograd'")
 
 
 class Device(ABC):

@@ -17,7 +17,14 @@ import numpy.typing as npt
 
 from pyalexnet import control_groups
 from pyalexnet.cores import count_cores
-from pyalexnet.device.base import Array, Device, Event, HostArray, Shape
+from pyalexnet.device.base import (
+    Array,
+    Device,
+    Event,
+    HostArray,
+    Shape,
+    check_environment,
+)
 from pyalexnet.errors import DeviceError
 
 #: Host arrays start at multiples of so many bytes: a cache line, and the widest vector.
@@ -61,6 +68,7 @@ class HostDevice(Device):
                 f"the extension pyalexnet._host does not load: {error}{_advice(error)}"
             ) from error
         _set_threads(_host)
+        check_environment()
         self.lib = _host
         self.kernels = _host.Kernels()
         self.images_multiple = _host.IMAGES_MULTIPLE

@@ -28,6 +28,8 @@ class Arena(Mapping[str, Array]):
         The tensors' names, in order.
     starts : int64 (len(names) + 1,)
         Where each tensor starts in `flat`, multiples of 64; then the length of `flat`.
+    version : int
+        Counts the changes of the values. Who writes them calls `changed`.
     """
 
     def __init__(self, device: Device, shapes: Mapping[str, Shape]) -> None:
@@ -36,6 +38,7 @@ class Arena(Mapping[str, Array]):
         lengths = [-(-math.prod(shape) // _ALIGN) * _ALIGN for shape in shapes.values()]
         self.starts = np.cumsum([0, *lengths], dtype=np.int64)
         self.flat = device.zeros((int(self.starts[-1]),))
+        self.version = 0
         self._views: dict[str, Array] = {}
         for start, (name, shape) in zip(self.starts, shapes.items(), strict=False):
             end = int(start) + math.prod(shape)
@@ -44,6 +47,10 @@ class Arena(Mapping[str, Array]):
     def like(self) -> Arena:
         """A new arena of the same layout, of zeros."""
         return Arena(self.device, {name: view.shape for name, view in self._views.items()})
+
+    def changed(self) -> None:
+        """Tells those who keep what they have made of the values that these are others now."""
+        self.version += 1
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]

@@ -50,6 +50,7 @@ class DeviceNet:
         self._sums = gradients.sums
         self._completes = _completes(net)
         self.layers = self._allocate_layers(values, in_place, gradients)
+        self._transformed = [-1] * len(net.layers)  # the weights' versions that were transformed
         self.input = PixelInput(net, device, batch_size, values[0])
         last = self.layers[-1]
         self.loss = LossBuffers(device, last.y, last.dy) if net.has_loss else None
@@ -84,8 +85,8 @@ class DeviceNet:
     ) -> list[LayerBuffers]:
         at, net = self.device, self.net
         shapes = [net.input_shapes(i) for i in range(len(net.layers))]
-        floats = max(self._workspace(i, own) for i, own in enumerate(shapes))
-        workspace = at.empty((floats,)) if floats else None
+        floats = max(self._floats("workspace", i) for i in range(len(net.layers)))
+        workspace = self._some(floats)
         layers: list[LayerBuffers] = []
         streams = 0
         for i, (name, parameters) in enumerate(net.layer_parameters()):
@@ -106,26 +107,42 @@ class DeviceNet:
                         kind: self.buffers[f"{name}.{kind}"] for kind in layer.buffers(*shapes[i])
                     },
                     workspace=workspace,
+                    weight_transform=self._some(self._floats("weight_transform", i)),
                     stream=streams,
                 )
             )
             streams += layer.draws
         return layers
 
-    def _workspace(self, layer: int, shapes: tuple[Shape, ...]) -> int:
-        """Floats that a layer's passes need; NetError where the batch is too large for them."""
+    def _some(self, floats: int) -> Array | None:
+        return self.device.empty((floats,)) if floats else None
+
+    def _floats(self, what: str, layer: int) -> int:
+        """What a layer's method of this name returns; NetError where the batch is too large."""
+        count = getattr(self.net.layers[layer], what)
         try:
-            return self.net.layers[layer].workspace(self.device, *shapes, images=self.images)
+            return int(count(self.device, *self.net.input_shapes(layer), images=self.images))
         except ValueError as error:
             raise NetError(
                 f"net {self.net.name}, layer {self.net.names[layer]}: a batch of {self.images} "
                 f"images is too large: {error}"
             ) from None
 
+    def algorithms(self) -> list[str]:
+        """How the device computes each layer, "" where there is one way."""
+        return [
+            layer.algorithm(self.device, *self.net.input_shapes(i), images=self.images)
+            for i, layer in enumerate(self.net.layers)
+        ]
+
     def forward(self, layer: int, step: StepContext) -> None:
         """Computes the output of the layer of this number, if it is here."""
-        if layer < len(self.layers):
-            self.net.layers[layer].forward(self.layers[layer], step)
+        if layer >= len(self.layers):
+            return
+        buffers, version = self.layers[layer], self.weights.version
+        buffers.transformed = not step.training and self._transformed[layer] == version
+        self.net.layers[layer].forward(buffers, step)
+        self._transformed[layer] = version
 
     def backward(self, layer: int, step: StepContext) -> None:
         """Computes the gradients of the layer of this number, if it is here."""

@@ -127,6 +127,7 @@ class SGD:
                 own.decays,
                 momentum=self.momentum,
             )
+            own.part.weights.changed()
 
     def state(self) -> dict[str, Floats]:
         """A copy of v, named and shaped as the weights: "momentum.conv1.weight"."""

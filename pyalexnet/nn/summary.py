@@ -18,16 +18,18 @@ def layer_values(
 
     `flops` are those of the forward pass of one image, a multiplication and an addition being two.
     `activation_bytes` are those that a layer keeps for the backward pass of a full batch.
+    `algorithm` is a convolution's, see `ops.conv_plan`.
     """
     values = []
     for part in parts:
         net, shapes, kept = part.net, part.net.shapes(), part.activation_bytes()
         at_input = math.prod(shapes[0]) * part.images * 4
-        layers = [_layer("input", shapes[0], 0, 0, at_input)]
+        layers = [_layer("input", shapes[0], "", 0, 0, at_input)]
+        algorithms = part.algorithms()
         for i, (name, parameters) in enumerate(net.layer_parameters()):
             count = sum(parameter.size for parameter in parameters.values())
             macs = net.layers[i].macs(*net.input_shapes(i))
-            layers.append(_layer(name, shapes[i + 1], count, 2 * macs, kept[i]))
+            layers.append(_layer(name, shapes[i + 1], algorithms[i], count, 2 * macs, kept[i]))
         sums = {key: sum(layer[key] for layer in layers) for key in _SUMMED}
         optimiser = optimiser_bytes(part)
         values.append(
@@ -41,21 +43,23 @@ def layer_values(
 _SUMMED = ("parameters", "flops", "activation_bytes")
 
 
-def _layer(name: str, output: Shape, *numbers: int) -> dict[str, Any]:
-    return {"name": name, "output": list(output)} | dict(zip(_SUMMED, numbers, strict=True))
+def _layer(name: str, output: Shape, algorithm: str, *numbers: int) -> dict[str, Any]:
+    head = {"name": name, "output": list(output), "algorithm": algorithm}
+    return head | dict(zip(_SUMMED, numbers, strict=True))
 
 
 def layer_table(parts: Sequence[DeviceNet], optimiser_bytes: Callable[[DeviceNet], int]) -> str:
     """`layer_values` as a table, in MFLOP and MB."""
     rows: list[str] = []
-    line = "{:<12}{:>14}{:>14}{:>12}{:>10}".format
+    line = "{:<12}{:>14}{:>14}{:>12}{:>10}  {}".format
     for part in layer_values(parts, optimiser_bytes):
         if len(parts) > 1:
             rows += ["", f"{printable(part['net'])}, on {part['device']}"]
-        rows.append(line("layer", "output", "parameters", "MFLOP", "MB"))
+        rows.append(line("layer", "output", "parameters", "MFLOP", "MB", "algorithm"))
         for layer in part["layers"]:
-            rows.append(line(layer["name"], _by(layer["output"]), *_counts(layer)))
-        rows.append(line("total", "", *_counts(part)))
+            head = layer["name"], _by(layer["output"])
+            rows.append(line(*head, *_counts(layer), layer["algorithm"]))
+        rows.append(line("total", "", *_counts(part), ""))
         optimiser = part["optimiser_bytes"]
         owners = "weights, gradients and momenta" if optimiser else "weights and gradients"
         rows.append(f"{owners}: {(part['weight_bytes'] + optimiser) / 1e6:,.1f} MB")

@@ -77,6 +77,14 @@ def test_a_wrong_number_of_threads_in_the_environment_is_named(monkeypatch, valu
         HOST.lib.set_threads(before)
 
 
+@pytest.mark.host_only("the host's threads and kernels")
+def test_an_algorithm_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setenv("PYALEXNET_CONV", "fft\n")
+    message = r"^PYALEXNET_CONV is 'fft\\n'; expected 'direct' or 'winograd'$"
+    with pytest.raises(DeviceError, match=message):
+        devices.HostDevice()
+
+
 def test_of_refuses_other_things():
     with pytest.raises(TypeError, match="got list"):
         devices.of([1.0])

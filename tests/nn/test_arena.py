@@ -128,20 +128,21 @@ def test_alexnets_gradients_take_two_buffers(monkeypatch):
     # Both of the two largest outputs, and both gradient buffers.
     assert sizes.count(conv1) == 4
     assert pool1 < conv1
-    # The input, the outputs, pooling's positions, the gradients, the workspace, the loss.
+    # The input, the outputs, pooling's positions, gradients, workspace, transforms, the loss.
     assert sum(sizes) == sum(math.prod(shape) for shape in net.shapes()) * images + (
         (96 * 27 * 27 + 256 * 13 * 13 + 256 * 6 * 6) * images
         + 2 * conv1
-        + workspace(net, images)
+        + max(floats(net, images, "workspace"))
+        + sum(floats(net, images, "weight_transform"))
         + (1000 + 1 + 1) * images
         + 3  # scale
     )
 
 
-def workspace(net, images):
+def floats(net, images, what):
     shapes = (net.input_shapes(i) for i in range(len(net.layers)))
     pairs = zip(net.layers, shapes, strict=True)
-    return max(layer.workspace(DEVICE, *own, images=images) for layer, own in pairs)
+    return [getattr(layer, what)(DEVICE, *own, images=images) for layer, own in pairs]
 
 
 @pytest.mark.host_only("looks at addresses")

@@ -354,12 +354,35 @@ def test_a_wrong_state_changes_nothing():
     assert (download(arena["conv1.weight"]) == 7).all()
 
 
+@pytest.mark.host_only("a GPU's filters are not transformed")
+def test_transformed_filters_follow_the_weights(monkeypatch):
+    monkeypatch.setenv("PYALEXNET_CONV", "winograd")
+    model, same, other = (Model(TINY, target.NAME, 4, seed=seed) for seed in (1, 1, 2))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 8, 8, 3), np.uint8)
+    labels = rng.integers(0, 4, 4).astype(np.int32)
+    [part], fresh = model.parts, same.predict(images)
+
+    assert part.layers[0].weight_transform is not None
+    for kept in (False, True, True):
+        np.testing.assert_array_equal(model.predict(images), fresh)
+        assert part.layers[0].transformed == kept
+
+    model.load_state(other.state())
+    np.testing.assert_array_equal(model.predict(images), other.predict(images))
+
+    model.forward_backward(images, labels)
+    SGD(model).step()
+    other.load_state(model.state())
+    np.testing.assert_array_equal(model.predict(images), other.predict(images))
+
+
 def test_summary_lists_layers_and_totals():
     lines = Model(zoo.small(), target.NAME, 2).summary().splitlines()
     rows = {line.split()[0]: line.split()[1:] for line in lines}
     kept = 4 * DEVICE.pad_images(2) / 1e6  # MB of a number for each image
     assert rows["input"] == ["3×32×32", f"{3 * 32 * 32 * kept:.1f}"]
-    assert rows["conv1"] == ["24×32×32", "1,824", "3.7", f"{24 * 32 * 32 * kept:.1f}"]
+    assert rows["conv1"] == ["24×32×32", "1,824", "3.7", f"{24 * 32 * 32 * kept:.1f}", "direct"]
     assert rows["pool1"] == ["24×15×15", f"{24 * 15 * 15 * 1.5 * kept:.1f}"]  # and the places
     total = sum(parameter.size for parameter in zoo.small().parameters().values())
     assert rows["total"][0] == f"{total:,}"
@@ -425,7 +448,7 @@ def test_a_batch_that_the_kernels_cannot_count_names_the_layer():
     part.net, part.device, part.images = tiny.NET, DEVICE, 2**26
     message = "net tiny, layer conv1: a batch of 67108864 images is too large: conv: P Q N is 8 x 8"
     with pytest.raises(NetError, match=message):
-        part._workspace(0, tiny.NET.input_shapes(0))
+        part._floats("workspace", 0)
 
 
 @pytest.mark.skipif(target.EMULATED, reason="takes the emulator minutes")

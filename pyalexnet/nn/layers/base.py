@@ -107,6 +107,10 @@ class LayerBuffers:
         By the names that `Layer.buffers` uses.
     workspace : Array or None
         At least `Layer.workspace` floats, shared by all layers.
+    weight_transform : Array or None
+        `Layer.weight_transform` floats, the weights as the forward pass multiplies by them.
+    transformed : bool
+        Whether `weight_transform` is that of the present weights.
     stream : int
         Number of the layer among those that draw random numbers.
     """
@@ -122,6 +126,8 @@ class LayerBuffers:
     saved: dict[str, Array] = field(default_factory=dict)
     buffers: dict[str, Array] = field(default_factory=dict)
     workspace: Array | None = None
+    weight_transform: Array | None = None
+    transformed: bool = False
     stream: int = 0
 
     @property
@@ -190,6 +196,14 @@ class Layer:
     def workspace(self, at: Device, *shapes: Shape, images: int) -> int:
         """Floats of workspace that a pass needs on the device `at`."""
         return 0
+
+    def weight_transform(self, at: Device, *shapes: Shape, images: int) -> int:
+        """Floats of the weights as the device's forward pass has them; 0 if it reads them alone."""
+        return 0
+
+    def algorithm(self, at: Device, *shapes: Shape, images: int) -> str:
+        """How the device `at` computes it, "" where there is one way: see `ops.conv_plan`."""
+        return ""
 
     def macs(self, *shapes: Shape) -> int:
         """Multiply-adds of the forward pass of one image."""

@@ -102,8 +102,8 @@ class Conv(Layer):
         _, rows, columns = self.output_shape(*shapes)
         return rows * columns * self.parameters(*shapes)["weight"].size
 
-    def workspace(self, at: Device, *shapes: Shape, images: int) -> int:
-        return ops.conv_workspace(
+    def _plan(self, at: Device, shapes: tuple[Shape, ...], images: int) -> ops.ConvPlan:
+        return ops.conv_plan(
             at,
             (*self.maps(shapes), images),
             self.parameters(*shapes)["weight"].shape,
@@ -112,6 +112,16 @@ class Conv(Layer):
             pad=self.pad,
             groups=self.groups,
         )
+
+    def workspace(self, at: Device, *shapes: Shape, images: int) -> int:
+        plan = self._plan(at, shapes, images)
+        return max(plan.workspace[plan.filters > 0 :])  # forward's would be the filters
+
+    def weight_transform(self, at: Device, *shapes: Shape, images: int) -> int:
+        return self._plan(at, shapes, images).filters
+
+    def algorithm(self, at: Device, *shapes: Shape, images: int) -> str:
+        return self._plan(at, shapes, images).algorithm
 
     def forward(self, buffers: LayerBuffers, step: StepContext) -> None:
         ops.conv_forward(
@@ -122,6 +132,8 @@ class Conv(Layer):
             pad=self.pad,
             groups=self.groups,
             activation=self.activation,
+            filters=buffers.weight_transform,
+            transformed=buffers.transformed,
             workspace=buffers.workspace,
             out=buffers.y,
         )
