@@ -29,14 +29,15 @@ class FilterTransform {
         u_(u + std::int64_t{group} * kFrequencies * padded_ * pass.channels), group_(group), w_(w) {}
 
   void run(int filter) {
-    Vec taps[kVec][kWindow];
+    Vec taps[kVec][kWindow], transformed[kFrequencies][kVec];
     for (int channel = 0; channel < pass_.channels; channel += kVec) {
       const int channels = simt::min(kVec, pass_.channels - channel);
       if (pass_.turned)
         load_turned(taps, filter, channel, channels);
       else
         load(taps, filter, channel, channels);
-      for (int c = 0; c < channels; ++c) transform_and_store(taps[c], filter, channel + c);
+      for (int c = 0; c < channels; ++c) transform(taps[c], [&](int frequency, Vec x) { transformed[frequency][c] = x; });
+      store(transformed, filter, channel, channels);
     }
   }
 
@@ -64,32 +65,47 @@ class FilterTransform {
     }
   }
 
-  void transform_and_store(const Vec (&taps)[kWindow], int filter, int channel) const {
+  template <class Out>
+  static void transform(const Vec (&taps)[kWindow], const Out& out) {
     Vec half[kPoints][kTaps];
     SIMT_UNROLL
     for (int j = 0; j < kTaps; ++j)
-      transform<kPixels, kTaps, Matrix::kFilter, Vec>([&](int i) { return taps[i * kTaps + j]; }, [&](int i, Vec x) { half[i][j] = x; });
+      winograd::transform<kPixels, kTaps, Matrix::kFilter, Vec>([&](int i) { return taps[i * kTaps + j]; },
+                                                                [&](int i, Vec x) { half[i][j] = x; });
     SIMT_UNROLL
     for (int i = 0; i < kPoints; ++i)
-      transform<kPixels, kTaps, Matrix::kFilter, Vec>([&](int j) { return half[i][j]; },
-                                                      [&](int j, Vec x) { store(x, i * kPoints + j, filter, channel); });
+      winograd::transform<kPixels, kTaps, Matrix::kFilter, Vec>([&](int j) { return half[i][j]; },
+                                                                [&](int j, Vec x) { out(i * kPoints + j, x); });
   }
 
-  void store(Vec x, int frequency, int filter, int channel) const {
-    constexpr int kAtOnce = kVec < kPanel ? kVec : kPanel;  // that are adjacent
+  /// Stores frequency by frequency: those of one channel lie pages apart, in one set of the cache.
+  void store(const Vec (&transformed)[kFrequencies][kVec], int filter, int channel, int channels) const {
+    constexpr int kAtOnce = kVec < kPanel ? kVec : kPanel;  // filters that are adjacent
     static_assert(kVec % kAtOnce == 0 && kPanel % kAtOnce == 0, "vectors and panels divide each other");
-    alignas(64) float values[kVec];
-    simt::store<kVec>(values, x);
-    for (int i = 0; i < kVec && filter + i < padded_; i += kAtOnce)
-      std::memcpy(at(frequency, filter + i, channel), values + i, kAtOnce * sizeof(float));
+    for (int i = 0; i < kVec && filter + i < padded_; i += kAtOnce) {
+      Place to[kVec];
+      for (int c = 0; c < channels; ++c) to[c] = place(filter + i, channel + c);
+      for (int frequency = 0; frequency < kFrequencies; ++frequency) {
+        for (int c = 0; c < channels; ++c) {
+          alignas(64) float values[kVec];
+          simt::store<kVec>(values, transformed[frequency][c]);
+          std::memcpy(to[c].first + frequency * to[c].stride, values + i, kAtOnce * sizeof(float));
+        }
+      }
+    }
   }
 
-  float* at(int frequency, int filter, int channel) const {
+  /// Where a channel's frequency 0 of some filters is, and how far apart its frequencies are.
+  struct Place {
+    float* first;
+    std::int64_t stride;
+  };
+  Place place(int filter, int channel) const {
     const int k0 = filter / blocking_.filters * blocking_.filters, c0 = channel / blocking_.channels * blocking_.channels;
     const int filters = simt::min(blocking_.filters, padded_ - k0), channels = simt::min(blocking_.channels, pass_.channels - c0);
     const int panel = (filter - k0) / kPanel;
-    return u_ + kFrequencies * (std::int64_t{k0} * pass_.channels + std::int64_t{c0} * filters) +
-           std::int64_t{frequency} * filters * channels + (std::int64_t{panel} * channels + channel - c0) * kPanel + filter % kPanel;
+    float* block = u_ + kFrequencies * (std::int64_t{k0} * pass_.channels + std::int64_t{c0} * filters);
+    return {block + (std::int64_t{panel} * channels + channel - c0) * kPanel + filter % kPanel, std::int64_t{filters} * channels};
   }
 
   const Pass& pass_;
