@@ -2,6 +2,7 @@
 // split over blocks (split-K). The splits are added in a fixed order, so that every run gives the same bits.
 #include "conv/choose.hpp"
 #include "conv/operands.cuh"
+#include "conv/winograd.hpp"
 #include "gemm/split_k.cuh"
 
 namespace pyalexnet {
@@ -11,6 +12,9 @@ ProductShape product_of(const ConvShape& s) { return {s.C / s.G * s.R * s.S, s.K
 
 std::size_t conv_backward_weights_workspace(const ConvShape& s, ConvAlgorithm algorithm) {
   check_conv_shape(s);
+#if !defined(__CUDACC__)
+  if (choose_conv(s, algorithm) == ConvAlgorithm::kWinograd) return winograd::weight_gradient_floats(winograd::Pass::forward(s));
+#endif
   choose_conv(s, algorithm);
   const ProductShape product = product_of(s);
   std::size_t floats = 0;
@@ -23,6 +27,10 @@ void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace,
                            StreamHandle stream) {
   const simt::Range range(__func__);
   check_conv_shape(s);
+#if !defined(__CUDACC__)
+  if (choose_conv(s, algorithm) == ConvAlgorithm::kWinograd)
+    return winograd::weight_gradient(dw, x, dy, workspace, winograd::Pass::forward(s), stream);
+#endif
   choose_conv(s, algorithm);
   const ProductShape product = product_of(s);
   int splits = 1;
