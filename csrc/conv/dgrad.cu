@@ -23,16 +23,16 @@ std::size_t conv_backward_data_workspace(const ConvShape& s) {
 }
 
 template <class T>
-void conv_backward_data(T* dx, const T* dy, const T* w, float* workspace, const ConvShape& s, StreamHandle stream) {
+void conv_backward_data(T* dx, const T* dy, const T* w, const T* mask, float* workspace, const ConvShape& s, StreamHandle stream) {
   const simt::Range range(__func__);
   check_conv_shape(s);
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
-    tile_gemm_to_rows<Tile>(FiltersByChannel<T, Tile>(w, s), GradientPatches<T, Tile::kVec>(dy, s), dx, nullptr, Activation::kNone,
-                            workspace, product_of<Tile>(s), stream);
+    tile_gemm_to_rows<Tile>(FiltersByChannel<T, Tile>(w, s), GradientPatches<T, Tile::kVec>(dy, s), dx, MaskGradient<T>{mask}, workspace,
+                            product_of<Tile>(s), stream);
   });
 }
 
-template void conv_backward_data(float*, const float*, const float*, float*, const ConvShape&, StreamHandle);
+template void conv_backward_data(float*, const float*, const float*, const float*, float*, const ConvShape&, StreamHandle);
 
 }  // namespace pyalexnet

@@ -23,8 +23,8 @@ void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace
   check_conv_shape(s);
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
-    tile_gemm_to_rows<Tile>(FiltersByRow<T, Tile>(w, s), PatchesByColumn<T, Tile::kVec>(x, s), y, b, activation, workspace, product_of(s),
-                            stream);
+    tile_gemm_to_rows<Tile>(FiltersByRow<T, Tile>(w, s), PatchesByColumn<T, Tile::kVec>(x, s), y, AddBias{b, activation}, workspace,
+                            product_of(s), stream);
   });
 }
 

@@ -115,7 +115,7 @@ def conv(rng: np.random.Generator, call: Call) -> Call:
     channels, filters = (groups * int(rng.integers(1, 6)) for _ in range(2))
     shapes = {"x": (channels, *inputs, images), "y": (filters, *places, images)}
     shapes |= {"w": (channels // groups, size, size, filters), "b": (filters,)}
-    shapes |= {"dx": shapes["x"], "dy": shapes["y"], "dw": shapes["w"]}
+    shapes |= {"dx": shapes["x"], "mask": shapes["x"], "dy": shapes["y"], "dw": shapes["w"]}
     shapes["workspace"] = (int(rng.choice([0, 100, 1 << 16])),)
     arrays = {name: Spec(tuple(max(0, extent) for extent in shapes[name])) for name in call.arrays}
     return replace(call, arrays=arrays, options=call.options | how | {"groups": groups})
