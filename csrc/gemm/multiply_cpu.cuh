@@ -28,14 +28,15 @@ struct PanelColumns {
   simt::Vec<kVec> operator()(int k, int j) const { return simt::load<kVec>(at + k * stride + j * kVec); }
 };
 
-/// Columns of B outside a panel, step k at from[k], which are copied into the panel as they are read.
+/// Columns of B outside a panel, step k at from[k] + column, which are copied into the panel as they are read.
 template <int kVec, class T>
 struct CopiedColumns {
   const T* const* from;
+  int column;
   T* panel;
   int stride;
   simt::Vec<kVec> operator()(int k, int j) const {
-    const simt::Vec<kVec> v = simt::load<kVec>(from[k] + j * kVec);
+    const simt::Vec<kVec> v = simt::load<kVec>(from[k] + column + j * kVec);
     simt::store<kVec>(panel + k * stride + j * kVec, v);
     return v;
   }

@@ -11,7 +11,7 @@ namespace pyalexnet {
 /// where it is. Each multiplication prefetches what the next ones need.
 template <class Tile, class A, class B>
 class CpuProduct {
-  static constexpr int kVec = Tile::kVec, kRows = Tile::kThreadRows, kVecs = Tile::kThreadVecs, kStrip = kVecs * kVec;
+  static constexpr int kVec = Tile::kVec, kRows = Tile::kThreadRows, kVecs = Tile::kThreadVecs, kStrip = Tile::kStripVecs * kVec;
   static constexpr int kTiles = Tile::kRows / kRows, kStrips = Tile::kCols / kStrip;  // register tiles in a strip, strips
   static constexpr bool kCopiesA = !A::kContiguousAlongK;
   static constexpr int kPanelA = kRows * Tile::kDepth + Tile::kPad;
@@ -22,7 +22,7 @@ class CpuProduct {
   using Vec = simt::Vec<kVec>;
 
   struct Shared {
-    alignas(kLineBytes) Vec sums[kStrips][kTiles][kRows * kVecs];
+    alignas(kLineBytes) Vec sums[kStrips][kTiles][kRows * Tile::kStripVecs];
     Vec finished[kRows * kVecs];
     alignas(kLineBytes) TB b[kStrip * Tile::kDepth];
     alignas(kLineBytes) TA a[2][kCopiesA ? kTiles * kPanelA : 1];
@@ -47,58 +47,60 @@ class CpuProduct {
       for (strip_ = 0; strip_ < strips_; ++strip_) {
         copies_b_ = b_.find_panel(found_b_, strip_ * kStrip);
         if (!copies_b_) b_.copy_panel(shared_.b, strip_ * kStrip);
-        multiply_strip<kVecs>(simt::min(kVecs, simt::ceil_div(columns_, kVec) - strip_ * kVecs), epilogue);
+        const int vecs = simt::min(Tile::kStripVecs, simt::ceil_div(columns_, kVec) - strip_ * Tile::kStripVecs);
+        for (int tile = 0; tile < tiles_; ++tile) {
+          prepare_next(tile);
+          for (int vec = 0; vec < vecs; vec += kVecs) multiply_tile<kVecs>(tile, vec, simt::min(kVecs, vecs - vec), epilogue);
+          copies_b_ = false;  // the first register tiles have
+        }
       }
       odd_ = !odd_;
     }
   }
 
  private:
-  /// Multiplies the strip's register tiles; the strip has `vecs` vectors, at most kCount.
+  /// Multiplies the register tile `tile` down the strip and `vec` vectors across, which has `vecs` vectors, at most kCount.
   template <int kCount, class Epilogue>
-  void multiply_strip(int vecs, const Epilogue& epilogue) {
+  void multiply_tile(int tile, int vec, int vecs, const Epilogue& epilogue) {
     if constexpr (kCount > 1)
-      if (vecs < kCount) return multiply_strip<kCount - 1>(vecs, epilogue);
+      if (vecs < kCount) return multiply_tile<kCount - 1>(tile, vec, vecs, epilogue);
     const bool first = k_ == block_.k_begin, last = next_k() >= block_.k_end;
-    for (int tile = 0; tile < tiles_; ++tile) {
-      const int row = block_.row0 + tile * kRows, column = block_.column0 + strip_ * kStrip;
-      Vec* const sums = shared_.sums[strip_][tile];
-      prepare_next(tile);
-      if (last && !epilogue.streams())
-        for (int i = 0; i < kRows; ++i) list_.add(epilogue.at(block_.group, block_.split, row + i, column), kCount * kVec);
-      multiply_tile<kCount>(tile, first ? nullptr : sums, last ? shared_.finished : sums);
-      copies_b_ = false;  // the first register tile has
-      if (!last) continue;
-      for (int i = 0; i < kRows; ++i) {
-        SIMT_UNROLL
-        for (int j = 0; j < kCount; ++j)
-          epilogue.store(block_.group, block_.split, row + i, column + j * kVec, shared_.finished[i * kCount + j]);
-      }
+    const int row = block_.row0 + tile * kRows, column = block_.column0 + strip_ * kStrip + vec * kVec;
+    Vec* const sums = &shared_.sums[strip_][tile][vec * kRows];
+    if (last && !epilogue.streams())
+      for (int i = 0; i < kRows; ++i) list_.add(epilogue.at(block_.group, block_.split, row + i, column), kCount * kVec);
+    multiply_runs<kCount>(tile, vec * kVec, first ? nullptr : sums, last ? shared_.finished : sums);
+    if (!last) return;
+    for (int i = 0; i < kRows; ++i) {
+      SIMT_UNROLL
+      for (int j = 0; j < kCount; ++j)
+        epilogue.store(block_.group, block_.split, row + i, column + j * kVec, shared_.finished[i * kCount + j]);
     }
   }
 
   template <int kCount>
-  void multiply_tile(int tile, const Vec* from, Vec* to) {
+  void multiply_runs(int tile, int column, const Vec* from, Vec* to) {
     if constexpr (kCopiesA) {
       const PanelRows<TA> rows{shared_.a[odd_] + tile * kPanelA, kRows};
-      multiply<kCount>(rows, 0, simt::min(Tile::kDepth, block_.k_end - k_), from, to);
+      multiply<kCount>(rows, column, 0, simt::min(Tile::kDepth, block_.k_end - k_), from, to);
     } else {
       a_.for_each_run(tile * kRows, [&](int k, int length, const TA* const(&at)[kRows]) {
         SeparateRows<TA, kRows> rows;
         for (int i = 0; i < kRows; ++i) rows.at[i] = at[i];
-        multiply<kCount>(rows, k, length, from, to);
+        multiply<kCount>(rows, column, k, length, from, to);
         from = to;
       });
     }
   }
 
-  /// Multiplies `length` steps from step k of the k tile on.
+  /// Multiplies `length` steps, from step k of the k tile on.
   template <int kCount, class Rows>
-  void multiply(const Rows& rows, int k, int length, const Vec* from, Vec* to) {
+  void multiply(const Rows& rows, int column, int k, int length, const Vec* from, Vec* to) {
     const auto ahead = list_.take(length);
-    TB* const panel = shared_.b + k * kStrip;
+    TB* const panel = shared_.b + k * kStrip + column;
     if (copies_b_)
-      multiply_register_tile<kVec, kRows, kCount>(rows, CopiedColumns<kVec, TB>{found_b_ + k, panel, kStrip}, length, from, to, ahead);
+      multiply_register_tile<kVec, kRows, kCount>(rows, CopiedColumns<kVec, TB>{found_b_ + k, column, panel, kStrip}, length, from, to,
+                                                  ahead);
     else
       multiply_register_tile<kVec, kRows, kCount>(rows, PanelColumns<kVec, TB>{panel, kStrip}, length, from, to, ahead);
   }

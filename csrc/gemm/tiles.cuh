@@ -20,6 +20,7 @@ namespace pyalexnet {
 ///                                 successive vectors kThreadsAcross vectors, so that a warp's reads of shared memory cover all banks
 ///   kThreadsDown, kThreadsAcross  the block's threads as a rectangle; kLanesDown, kLanesAcross: a warp's
 ///   kStages                       buffers in shared memory: one k tile is multiplied while the next is loaded
+///   kStripVecs                vectors of a strip: columns whose part of B is staged at once, for the L1 cache
 ///   kPad                          elements between one k and the next in shared memory, against bank conflicts
 ///   kAsyncCopies                  vectors of rows are copied asynchronously (sm_80 and newer)
 struct GpuTile {
@@ -56,13 +57,13 @@ struct GpuPlainTile : GpuTile {
 struct CpuTile {
   static constexpr int kVec = kCpuVec;
 #if defined(PYALEXNET_GPU_VECTORS) || defined(__aarch64__)  // GPU vectors: aarch64's tile, for tests
-  static constexpr int kThreadRows = 8, kThreadVecs = 3;
+  static constexpr int kThreadRows = 8, kThreadVecs = 3, kStripVecs = 12;
 #elif defined(__AVX512F__)
-  static constexpr int kThreadRows = 6, kThreadVecs = 4;
+  static constexpr int kThreadRows = 6, kThreadVecs = 4, kStripVecs = 4;
 #elif defined(__AVX__)
-  static constexpr int kThreadRows = 6, kThreadVecs = 2;
+  static constexpr int kThreadRows = 6, kThreadVecs = 2, kStripVecs = 8;
 #else
-  static constexpr int kThreadRows = 4, kThreadVecs = 3;
+  static constexpr int kThreadRows = 4, kThreadVecs = 3, kStripVecs = 12;
 #endif
   static constexpr int kThreads = 1;
   static constexpr int kRows = 192, kCols = 384;
