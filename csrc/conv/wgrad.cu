@@ -8,6 +8,14 @@
 namespace pyalexnet {
 namespace {
 ProductShape product_of(const ConvShape& s) { return {s.C / s.G * s.R * s.S, s.K / s.G, s.G, s.P * s.Q * s.N}; }
+
+/// Whether to store past the caches: more than they hold for the optimiser, in whole, aligned vectors.
+template <class Tile>
+bool streams(const float* out, const ConvShape& s) {
+  constexpr std::int64_t kLarge = std::int64_t{1} << 23;  // elements
+  constexpr std::size_t kBytes = Tile::kVec * sizeof(float);
+  return product_of(s).elements() >= kLarge && s.K / s.G % Tile::kVec == 0 && reinterpret_cast<std::uintptr_t>(out) % kBytes == 0;
+}
 }  // namespace
 
 std::size_t conv_backward_weights_workspace(const ConvShape& s, ConvAlgorithm algorithm) {
@@ -38,8 +46,13 @@ void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace,
     using Tile = decltype(tile);
     const SplitK split_k = choose_split_k<Tile>(product);
     splits = split_k.splits;
-    const StoreSplit epilogue{splits > 1 ? workspace : dw, product.elements(), product.rows, product.columns, s.G,
-                              filters_are_aligned<Tile>(s)};
+    const StoreSplit epilogue{splits > 1 ? workspace : dw,
+                              product.elements(),
+                              product.rows,
+                              product.columns,
+                              s.G,
+                              filters_are_aligned<Tile>(s),
+                              streams<Tile>(splits > 1 ? workspace : dw, s)};
     tile_gemm<Tile>(PatchesByRow<T, Tile::kVec>(x, s), GradientByFilter<T>(dy, s), epilogue, product.rows, product.columns, s.G, split_k,
                     stream);
   });

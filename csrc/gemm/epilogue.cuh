@@ -1,4 +1,9 @@
 // Epilogues: what the product does with each finished vector of C.
+//
+//   store(group, split, row, column, vector)  stores it; rows and columns may lie outside C
+//   at(group, split, row, column)             where
+//   streams()                                 whether it stores past the caches, so that fetching lines of C would be in vain
+//   finish()                                  after a block's last store
 #pragma once
 
 #include "ops/activate.cuh"
@@ -37,32 +42,47 @@ struct StoreRows {
   int rows, columns;       // of a group
   std::int64_t per_split;  // elements of a split
 
+  static constexpr bool streams() { return false; }
+  __device__ __forceinline__ T* at(int group, int split, int row, int column) const {
+    return out + split * per_split + (std::int64_t{group} * rows + row) * columns + column;
+  }
+
   template <int W>
   __device__ __forceinline__ void store(int group, int split, int row, int column, simt::Vec<W> sums) const {
     if (row >= rows || column >= columns) return;
-    const std::int64_t at = std::int64_t{group} * rows + row, i = at * columns + column;
-    simt::store<W>(out + split * per_split + i, last.finish(at, i, sums));
+    const std::int64_t of_row = std::int64_t{group} * rows + row;
+    simt::store<W>(at(group, split, row, column), last.finish(of_row, of_row * columns + column, sums));
   }
+  __device__ void finish() const {}
 };
 
-/// Stores one split of a reduction: out[split][row][group][column]. Rows may end in a partial vector.
+/// Stores one split of a reduction: out[split][row][group][column]. Rows may end in a partial vector, unless `streaming`.
 struct StoreSplit {
   float* out;
   std::int64_t per_split;
   int rows, columns, groups;
   bool aligned;
+  bool streaming;  // past the caches
+
+  __device__ bool streams() const { return streaming; }
+  __device__ __forceinline__ float* at(int group, int split, int row, int column) const {
+    return out + split * per_split + (std::int64_t{row} * groups + group) * columns + column;
+  }
 
   template <int W>
   __device__ __forceinline__ void store(int group, int split, int row, int column, simt::Vec<W> sums) const {
     if (row >= rows || column >= columns) return;
-    float* to = out + split * per_split + (std::int64_t{row} * groups + group) * columns + column;
-    if (aligned && column + W <= columns) {
+    float* to = at(group, split, row, column);
+    if (streaming) {
+      simt::store_streaming<W>(to, sums);
+    } else if (aligned && column + W <= columns) {
       simt::store<W>(to, sums);
     } else {
       for (int i = 0; i < W; ++i)
         if (column + i < columns) to[i] = sums[i];
     }
   }
+  __device__ void finish() const { simt::streaming_fence(); }
 };
 
 }  // namespace pyalexnet

@@ -12,7 +12,7 @@ class GpuThreadTile {
  public:
   static constexpr int kVec = Tile::kVec;
 
-  __device__ explicit GpuThreadTile(const BlockTile&) {
+  __device__ GpuThreadTile() {
     constexpr int kWarpsDown = Tile::kThreadsDown / Tile::kLanesDown;
     const int lane = threadIdx.x % simt::kWarp, warp = threadIdx.x / simt::kWarp;
     row_ = (lane % Tile::kLanesDown + warp % kWarpsDown * Tile::kLanesDown) * Tile::kRowGroup;
@@ -26,7 +26,7 @@ class GpuThreadTile {
 
   /// C += A^T B over a staged k tile; steps past the block's last k are zeros.
   template <class TA, class TB>
-  __device__ __forceinline__ void multiply(const TA* a, const TB* b, int) {
+  __device__ __forceinline__ void multiply(const TA* a, const TB* b) {
     a += row_;
     b += column_;
     SIMT_UNROLL_LOOP

@@ -2,9 +2,9 @@
 //
 //   C[row][column] = sum over k of A[k][row] * B[k][column]
 //
-// A block computes one tile of C. It walks along k in k tiles: all threads stage a k tile of A and of B in shared memory, k-major,
-// synchronise, and multiply. Two operands say where the elements of A and B are, and an epilogue stores C. A convolution gathers its
-// patches while staging and never writes them out (implicit GEMM).
+// A block computes one tile of C. It walks along k in k tiles, which it stages in shared memory, k-major, and multiplies: on a GPU as in
+// product_gpu.cuh, on a CPU as in product_cpu.cuh. Two operands say where the elements of A and B are, and an epilogue stores C
+// (epilogue.cuh). A convolution gathers its patches while staging and never writes them out (implicit GEMM).
 //
 // An operand is A or B; its rows are A's rows or B's columns. It defines
 //   Element            element type of its array: float, or another storage type
@@ -17,37 +17,29 @@
 //   contiguous(state)  how many vectors, from this one on, are adjacent in memory and share its bounds check: along the rows from a
 //                      RowState on, or along k from a KStep on, for all rows alike; 0 or less: this one is not whole (CPU)
 //   select_group(g)    selects group g of a grouped convolution
-//
-// An epilogue's store(group, split, row, column, vector) receives each finished vector; rows and columns may lie outside C.
 #pragma once
 
 #include <type_traits>
 
-#include "gemm/multiply_gpu.cuh"
-#include "gemm/staging_gpu.cuh"
+#include "gemm/product_gpu.cuh"
 #if !defined(__CUDACC__)
-#include "gemm/multiply_cpu.cuh"
-#include "gemm/staging_cpu.cuh"
+#include "gemm/product_cpu.cuh"
 #endif
 
 namespace pyalexnet {
 
 #if defined(__CUDACC__)
 template <class Tile, class A, class B>
-using Staging = GpuStaging<Tile, A, B>;
-template <class Tile>
-using ThreadTile = GpuThreadTile<Tile>;
+using BlockProduct = GpuProduct<Tile, A, B>;
 #else
 template <class Tile, class A, class B>
-using Staging = std::conditional_t<Tile::kOnGpu, GpuStaging<Tile, A, B>, CpuStaging<Tile, A, B>>;
-template <class Tile>
-using ThreadTile = std::conditional_t<Tile::kOnGpu, GpuThreadTile<Tile>, CpuThreadTile<Tile>>;
+using BlockProduct = std::conditional_t<Tile::kOnGpu, GpuProduct<Tile, A, B>, CpuProduct<Tile, A, B>>;
 #endif
 
 // Computes  C = A^T B for one tile of C, one group and one split of the reduction; the epilogue stores it
 // Layout    defined by the operands and the epilogue
 // Mapping   blockIdx.x is the tile, rows first, so that adjacent blocks share the gathered operand; blockIdx.z is the group, then the
-//           split. A thread owns a ThreadTile of C
+//           split. On a GPU a thread owns a GpuThreadTile of C, on a CPU a block has one thread
 // Cost      2*rows*columns*k FLOP; a k tile reads kDepth*(kRows+kCols) elements for kDepth*kRows*kCols FMAs: bound by FMA
 template <class Tile, class A, class B, class Epilogue>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
@@ -55,15 +47,8 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocksPerSm)
   const BlockTile block = block_tile<Tile>(rows, columns, split_k);
   a.select_group(block.group);
   b.select_group(block.group);
-  Staging<Tile, A, B> staging(a, b, block, simt::shared_memory<char>());
-  ThreadTile<Tile> c(block);
-  for (int k = block.k_begin; k < block.k_end; k += Tile::kDepth) {
-    const auto staged = staging.next(k);
-    c.multiply(staged.a, staged.b, simt::min(Tile::kDepth, block.k_end - k));
-  }
-  c.for_each([&](int row, int column, simt::Vec<Tile::kVec> sums) {
-    epilogue.store(block.group, block.split, block.row0 + row, block.column0 + column, sums);
-  });
+  BlockProduct<Tile, A, B>(a, b, block, simt::shared_memory<char>()).compute(epilogue);
+  epilogue.finish();
 }
 
 /// Launches the product of `groups` pairs of matrices. Throws std::invalid_argument for more tiles than a grid has blocks.
@@ -73,7 +58,7 @@ void tile_gemm(const A& a, const B& b, const Epilogue& epilogue, int rows, int c
   if (tiles > 0x7fffffff) throw std::invalid_argument("matrix product has " + std::to_string(tiles) + " tiles; expected at most 2^31-1");
   simt::launch(tile_gemm_kernel<Tile, A, B, Epilogue>,
                dim3(static_cast<unsigned>(tiles), 1, static_cast<unsigned>(groups * split_k.splits)), Tile::kThreads,
-               Staging<Tile, A, B>::kSharedBytes, stream, a, b, epilogue, rows, columns, split_k);
+               BlockProduct<Tile, A, B>::kSharedBytes, stream, a, b, epilogue, rows, columns, split_k);
 }
 
 }  // namespace pyalexnet

@@ -20,6 +20,7 @@ namespace pyalexnet {
 ///                                 successive vectors kThreadsAcross vectors, so that a warp's reads of shared memory cover all banks
 ///   kThreadsDown, kThreadsAcross  the block's threads as a rectangle; kLanesDown, kLanesAcross: a warp's
 ///   kStages                       buffers in shared memory: one k tile is multiplied while the next is loaded
+///   kStripVecs                vectors of a strip: columns whose part of B is staged at once, for the L1 cache
 ///   kPad                          elements between one k and the next in shared memory, against bank conflicts
 ///   kAsyncCopies                  vectors of rows are copied asynchronously (sm_80 and newer)
 struct GpuTile {
@@ -49,21 +50,23 @@ struct GpuPlainTile : GpuTile {
   static constexpr bool kAsyncCopies = false;
 };
 
-/// CPU tile: 192 x 384, by few threads with much work each. A thread has a strip of columns as wide as a register tile and processes its
-/// register tiles one after another, while the strip's part of B stays in the L1 cache.
+/// CPU tile: 192 x 384, by one thread, which processes register tiles one after another (see product_cpu.cuh). Other shapes for few rows or
+/// few columns are no faster: what a block reads is prefetched while it multiplies.
 ///   kThreadRows, kThreadVecs  rows and vectors of a register tile; its sums fill the vector registers: 24 of 32, or 12 of 16
-///   kThreadTiles              register tiles per thread, one below the other
-///   kPad                      elements between one panel and the next (see staging_cpu.cuh), against cache-set conflicts
+///   kPad                      elements between one panel of A and the next (see CpuOperand::copy_panels)
 struct CpuTile {
   static constexpr int kVec = kCpuVec;
-#if defined(__AVX512F__) || defined(__aarch64__) || defined(PYALEXNET_GPU_VECTORS)  // GPU vectors: aarch64's tile, for tests
-  static constexpr int kThreadRows = 8;
+#if defined(PYALEXNET_GPU_VECTORS) || defined(__aarch64__)  // GPU vectors: aarch64's tile, for tests
+  static constexpr int kThreadRows = 8, kThreadVecs = 3, kStripVecs = 12;
+#elif defined(__AVX512F__)
+  static constexpr int kThreadRows = 6, kThreadVecs = 4, kStripVecs = 4;
+#elif defined(__AVX__)
+  static constexpr int kThreadRows = 6, kThreadVecs = 2, kStripVecs = 8;
 #else
-  static constexpr int kThreadRows = 4;
+  static constexpr int kThreadRows = 4, kThreadVecs = 3, kStripVecs = 12;
 #endif
-  static constexpr int kThreadVecs = 3, kThreadTiles = 192 / kThreadRows;
-  static constexpr int kThreads = 384 / (kThreadVecs * kVec);
-  static constexpr int kRows = kThreadTiles * kThreadRows, kCols = kThreads * kThreadVecs * kVec;
+  static constexpr int kThreads = 1;
+  static constexpr int kRows = 192, kCols = 384;
   static constexpr int kDepth = 128, kPad = 16;
   static constexpr bool kOnGpu = false, kNeedsAlignment = false;
   static constexpr int kBlocksPerSm = 1;

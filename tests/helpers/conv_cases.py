@@ -68,6 +68,7 @@ CASES = {
     "the window is the image": Case(16, 5, 6, 10, 5, 6, 33),
     "the window is larger than the image": Case(3, 2, 3, 10, 5, 5, 7, pad=2),
     "over 128 filters": Case(16, 4, 4, 130, 3, 3, 33, pad=1),
+    "over 128 images": Case(16, 4, 3, 20, 3, 3, 130, pad=1),
     "long sums": Case(5, 17, 13, 17, 3, 3, 33, pad=1),
     "AlexNet conv1": Case(3, 224, 224, 3, 11, 11, 1, stride=4, ceil_mode=True),
     "AlexNet conv2": Case(6, 27, 27, 10, 5, 5, 1, pad=2, groups=2),

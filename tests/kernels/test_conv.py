@@ -351,6 +351,21 @@ def test_linear_bits(rng):
     assert_same_bits(lambda x, dy: ops.linear_backward_weights(x, dy), x, dy)
 
 
+def test_large_gradients_of_weights_are_stored_past_the_caches(tiles, rng):
+    """Vectors of an array that begins anywhere are stored as those of small ones."""
+    if tiles != "host":
+        pytest.skip("stores the same way whatever the size")
+    inputs, outputs = 4099, 2048  # over 2^23 elements
+    x, dy = padded(integers(rng, inputs, 5)), padded(integers(rng, outputs, 5))
+    expected = x @ dy.T
+    memory = np.full(inputs * outputs + 32, np.pi, np.float32)
+    first = -memory.ctypes.data % 64 // 4
+    for start in (first, first + 1):
+        dw = memory[start : start + inputs * outputs].reshape(inputs, outputs)
+        assert_exact(ops.linear_backward_weights(x, dy, out=dw), expected)
+        assert (memory[start + inputs * outputs :] == np.float32(np.pi)).all()
+
+
 def test_linear_workspace_is_that_of_its_convolution():
     n = DEVICE.images_multiple
     assert ops.linear_workspace(DEVICE, (30, n), (7, n)) == ops.conv_workspace(
