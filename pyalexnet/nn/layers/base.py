@@ -109,6 +109,11 @@ class LayerBuffers:
         At least `Layer.workspace` floats, shared by all layers.
     stream : int
         Number of the layer among those that draw random numbers.
+    masks_dx : bool
+        Whether the only input is a ReLU's output and `dx` gets the gradient of the ReLU's input,
+        which is 0 where `x` is not above 0.
+    dy_masked : bool
+        Whether `dy` has become the gradient of the layer's ReLU's input so.
     """
 
     device: Device
@@ -123,6 +128,8 @@ class LayerBuffers:
     buffers: dict[str, Array] = field(default_factory=dict)
     workspace: Array | None = None
     stream: int = 0
+    masks_dx: bool = False
+    dy_masked: bool = False
 
     @property
     def x(self) -> Array:
@@ -168,8 +175,15 @@ class Layer:
     prefix: ClassVar[str]
     #: Whether the layer draws random numbers, see `LayerBuffers.stream`.
     draws: ClassVar[bool] = False
+    #: Whether the layer, which has one input, does as `LayerBuffers.masks_dx` says.
+    can_mask: ClassVar[bool] = False
     #: What a net allocates for the layer.
     buffers_type: ClassVar[type[LayerBuffers]] = LayerBuffers
+
+    @property
+    def has_relu(self) -> bool:
+        """Whether a ReLU is built in, as the last operation."""
+        return getattr(self, "activation", "") == "relu"
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Shape of the output."""
