@@ -287,21 +287,24 @@ void bind_elementwise(KernelsClass& kernels) {
       "Computes dx from dy and the output y; dx may be dy.", "dx"_a, "dy"_a, "y"_a, py::kw_only(), "kind"_a);
   kernels.def(
       "dropout",
-      [](const Kernels& at, const py::object& y_, const py::object& x_, double p, double scale, std::uint64_t seed, std::uint32_t layer,
-         std::uint64_t step, std::uint64_t first_feature, std::uint64_t first_image) {
+      [](const Kernels& at, const py::object& y_, const py::object& x_, const py::object& mask_, double p, double scale, std::uint64_t seed,
+         std::uint32_t layer, std::uint64_t step, std::uint64_t first_feature, std::uint64_t first_image) {
         Call call("dropout");
         const auto y = call.array<float>("y", y_);
         const auto x = call.array<const float>("x", x_);
+        const auto mask = call.optional<const float>("mask", mask_);
         const std::int64_t features = features_of(x);
         const float factor = float_of("scale", scale);
         y.of_shape(x.shape());
+        if (mask) mask->of_shape(x.shape());
         at.run(call, [&](StreamHandle stream) {
-          dropout<float>(y, x, features, x.shape().back(), p, factor, seed, layer, static_cast<std::uint32_t>(step),
-                         static_cast<std::uint32_t>(first_feature), static_cast<std::uint32_t>(first_image), stream);
+          dropout<float>(y, x, mask ? mask->data() : nullptr, features, x.shape().back(), p, factor, seed, layer,
+                         static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(first_feature),
+                         static_cast<std::uint32_t>(first_image), stream);
         });
       },
-      "Computes y = x scale with probability 1 - p, else 0; y may be x.", "y"_a, "x"_a, py::kw_only(), "p"_a, "scale"_a, "seed"_a,
-      "layer"_a, "step"_a, "first_feature"_a, "first_image"_a);
+      "Computes y = x scale with probability 1 - p where mask > 0, else 0; y may be x.", "y"_a, "x"_a, py::kw_only(), "mask"_a = py::none(),
+      "p"_a, "scale"_a, "seed"_a, "layer"_a, "step"_a, "first_feature"_a, "first_image"_a);
   kernels.def(
       "add",
       [](const Kernels& at, const py::object& y_, const py::object& a_, const py::object& b_) {
@@ -358,7 +361,7 @@ void bind_ops(KernelsClass& kernels) {
   kernels.def(
       "lrn_backward",
       [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& x_, int size, double k, double alpha,
-         double beta, int groups) {
+         double beta, int groups, bool masked) {
         Call call("lrn_backward");
         const auto dx = call.array<float>("dx", dx_);
         const auto dy = call.array<const float>("dy", dy_);
@@ -366,23 +369,24 @@ void bind_ops(KernelsClass& kernels) {
         const LrnShape shape = lrn_shape(x, size, k, alpha, beta, groups);
         dx.of_shape(x.shape());
         dy.of_shape(x.shape());
-        at.run(call, [&](StreamHandle stream) { lrn_backward<float>(dx, dy, x, shape, stream); });
+        at.run(call, [&](StreamHandle stream) { lrn_backward<float>(dx, dy, x, shape, masked, stream); });
       },
-      "Computes dx, the gradient of lrn_forward's input.", "dx"_a, "dy"_a, "x"_a, py::kw_only(), "size"_a, "k"_a, "alpha"_a, "beta"_a,
-      "groups"_a);
+      "Computes dx, the gradient of lrn_forward's input; if masked, 0 unless x > 0.", "dx"_a, "dy"_a, "x"_a, py::kw_only(), "size"_a, "k"_a,
+      "alpha"_a, "beta"_a, "groups"_a, "masked"_a = false);
   kernels.def(
       "maxpool_forward",
-      [](const Kernels& at, const py::object& y_, const py::object& argmax_, const py::object& x_, int size, int stride, int pad) {
+      [](const Kernels& at, const py::object& y_, const py::object& argmax_, const py::object& x_, int size, int stride, int pad,
+         bool masked) {
         Call call("maxpool_forward");
         const auto y = call.array<float>("y", y_);
         const auto argmax = call.array<std::uint16_t>("argmax", argmax_);
         const auto x = call.array<const float>("x", x_);
         const PoolShape shape = pool_shape(x, y, size, stride, pad);
         argmax.of_shape(y.shape());
-        at.run(call, [&](StreamHandle stream) { maxpool_forward<float>(y, argmax, x, shape, stream); });
+        at.run(call, [&](StreamHandle stream) { maxpool_forward<float>(y, argmax, x, shape, masked, stream); });
       },
-      "Max-pools x; argmax is each maximum's position in its window.", "y"_a, "argmax"_a, "x"_a, py::kw_only(), "size"_a, "stride"_a,
-      "pad"_a);
+      "Max-pools x; argmax is a maximum's place in its window; if masked, 65535 unless y > 0.", "y"_a, "argmax"_a, "x"_a, py::kw_only(),
+      "size"_a, "stride"_a, "pad"_a, "masked"_a = false);
   kernels.def(
       "maxpool_backward",
       [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& argmax_, int size, int stride, int pad) {

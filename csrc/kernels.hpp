@@ -93,11 +93,12 @@ struct LrnShape {
   float k, alpha, beta;
 };
 
-/// Forward: y from x. Backward: dx from dy and x. (ops/lrn.cu)
+/// Forward: y from x. Backward: dx from dy and x, 0 where x is not above 0 if `masked`: where x is a ReLU's output, the ReLU's input's
+/// gradient. (ops/lrn.cu)
 template <class T>
 void lrn_forward(T* y, const T* x, const LrnShape& shape, StreamHandle stream);
 template <class T>
-void lrn_backward(T* dx, const T* dy, const T* x, const LrnShape& shape, StreamHandle stream);
+void lrn_backward(T* dx, const T* dy, const T* x, const LrnShape& shape, bool masked, StreamHandle stream);
 
 /// Max pooling of x (C, H, W, N) to y (C, P, Q, N). P and Q are given, so that both floor and ceil sizes are possible. Windows are clipped
 /// at the borders; none may be empty.
@@ -105,17 +106,19 @@ struct PoolShape {
   int N, C, H, W, P, Q, size, stride, pad;
 };
 
-/// Forward: y, and argmax, the position of each maximum in its window. Backward: dx from dy and argmax. (ops/pool.cu)
+/// Forward: y, and argmax, the position of each maximum in its window; 65535, in no window, where y is not above 0 if `masked`: where x is
+/// a ReLU's output, backward then gives the ReLU's input's gradient. Backward: dx from dy and argmax. (ops/pool.cu)
 template <class T>
-void maxpool_forward(T* y, std::uint16_t* argmax, const T* x, const PoolShape& shape, StreamHandle stream);
+void maxpool_forward(T* y, std::uint16_t* argmax, const T* x, const PoolShape& shape, bool masked, StreamHandle stream);
 template <class T>
 void maxpool_backward(T* dx, const T* dy, const std::uint16_t* argmax, const PoolShape& shape, StreamHandle stream);
 
-/// y = x scale with probability 1 - p, else 0, of x (F, N) in place or not; its gradient is the same call. The mask depends only on seed,
-/// layer, step, first_feature + feature and first_image + image. (ops/dropout.cu)
+/// y = x scale with probability 1 - p, else 0, of x (F, N) in place or not; its gradient is the same call. What is kept depends only on
+/// seed, layer, step, first_feature + feature and first_image + image. mask (F, N) may be null: y is 0 where it is not above 0, too.
+/// (ops/dropout.cu)
 template <class T>
-void dropout(T* y, const T* x, std::int64_t F, std::int64_t N, double p, float scale, std::uint64_t seed, std::uint32_t layer,
-             std::uint32_t step, std::uint32_t first_feature, std::uint32_t first_image, StreamHandle stream);
+void dropout(T* y, const T* x, const T* mask, std::int64_t F, std::int64_t N, double p, float scale, std::uint64_t seed,
+             std::uint32_t layer, std::uint32_t step, std::uint32_t first_feature, std::uint32_t first_image, StreamHandle stream);
 
 /// y = a + b, of `count` elements; y may be a or b. (ops/add.cu)
 template <class T>

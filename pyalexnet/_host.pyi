@@ -97,6 +97,7 @@ class Kernels:
         y: Array,
         x: Array,
         *,
+        mask: Array | None = None,
         p: float,
         scale: float,
         seed: int,
@@ -105,7 +106,7 @@ class Kernels:
         first_feature: int,
         first_image: int,
     ) -> None:
-        """Computes y = x scale with probability 1 - p, else 0; y may be x."""
+        """Computes y = x scale with probability 1 - p where mask > 0, else 0; y may be x."""
 
     def add(self, y: Array, a: Array, b: Array) -> None:
         """Computes y = a + b; y may be a or b."""
@@ -147,13 +148,22 @@ class Kernels:
         alpha: float,
         beta: float,
         groups: int,
+        masked: bool = False,
     ) -> None:
-        """Computes dx, the gradient of lrn_forward's input."""
+        """Computes dx, the gradient of lrn_forward's input; if masked, 0 unless x > 0."""
 
     def maxpool_forward(
-        self, y: Array, argmax: Array, x: Array, *, size: int, stride: int, pad: int
+        self,
+        y: Array,
+        argmax: Array,
+        x: Array,
+        *,
+        size: int,
+        stride: int,
+        pad: int,
+        masked: bool = False,
     ) -> None:
-        """Max-pools x; argmax is each maximum's position in its window."""
+        """Max-pools x; argmax is a maximum's place in its window; if masked, 65535 unless y > 0."""
 
     def maxpool_backward(
         self, dx: Array, dy: Array, argmax: Array, *, size: int, stride: int, pad: int

@@ -310,12 +310,19 @@ def lrn_backward(
     alpha: float = 1e-4,
     beta: float = 0.75,
     groups: int = 1,
+    masked: bool = False,
     out: Array | None = None,
 ) -> Array:
-    """The gradient of `lrn_forward`'s input x, from its output's, dy; both (C, H, W, N)."""
+    """The gradient of `lrn_forward`'s input x, from its output's, dy; both (C, H, W, N).
+
+    Where x is a ReLU's output, `masked` gives the gradient of the ReLU's input: 0 where x is not
+    above 0.
+    """
     at = devices.of(dy)
     out = _or_empty(at, out, x.shape)
-    at.kernels.lrn_backward(out, dy, x, size=size, k=k, alpha=alpha, beta=beta, groups=groups)
+    at.kernels.lrn_backward(
+        out, dy, x, size=size, k=k, alpha=alpha, beta=beta, groups=groups, masked=masked
+    )
     return out
 
 
@@ -326,13 +333,16 @@ def maxpool_forward(
     stride: int,
     pad: int = 0,
     ceil_mode: bool = False,
+    masked: bool = False,
     out: Array | None = None,
     argmax: Array | None = None,
 ) -> tuple[Array, Array]:
     """The largest value of each window of `size`² pixels: x (C, H, W, N) -> y, argmax (C, P, Q, N).
 
     `argmax` (uint16) is the place in the window, row · size + column, of the first largest value.
-    Windows are clipped at the image's borders. Paper: section 3.4.
+    Windows are clipped at the image's borders. Where x is a ReLU's output, `masked` makes it 65535,
+    which is nowhere, for values not above 0: `maxpool_backward` then gives the gradient of the
+    ReLU's input. Paper: section 3.4.
     """
     at = devices.of(x)
     if out is None:
@@ -342,7 +352,8 @@ def maxpool_forward(
         out = at.empty((channels, *_places(rows, columns, x, [size, size]), images))
     if argmax is None:
         argmax = at.empty(out.shape, np.uint16)
-    at.kernels.maxpool_forward(out, argmax, x, size=size, stride=stride, pad=pad)
+    how = {"size": size, "stride": stride, "pad": pad}
+    at.kernels.maxpool_forward(out, argmax, x, masked=masked, **how)
     return out, argmax
 
 
@@ -373,19 +384,22 @@ def dropout(
     step: int,
     first_feature: int = 0,
     first_image: int = 0,
+    mask: Array | None = None,
     out: Array | None = None,
 ) -> Array:
     """Keeps each element of x (..., N) with probability 1 - p, times `scale`; the others become 0.
 
     The same call on dy is the gradient: what is kept is a function (Philox4x32-10) of `seed`,
     `layer`, `step` and the numbers of feature and image, counted from `first_feature` and
-    `first_image`. `out` may be x. Paper: section 4.2.
+    `first_image`. Where `mask`, of x's shape, is not above 0, the result is 0, too: a ReLU's output
+    as the mask of a gradient gives that of the ReLU's input. `out` may be x. Paper: section 4.2.
     """
     at = devices.of(x)
     out = _or_empty(at, out, x.shape)
     at.kernels.dropout(
         out,
         x,
+        mask=mask,
         p=p,
         scale=scale,
         seed=seed,

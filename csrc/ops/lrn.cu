@@ -13,6 +13,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "ops/activate.cuh"
 #include "ops/elementwise.cuh"
 
 namespace pyalexnet {
@@ -112,13 +113,13 @@ __global__ void __launch_bounds__(Target::kThreads) lrn_forward_kernel(T* y, con
   }
 }
 
-// Computes  dx_i = dy_i s_i^-beta - 2 alpha beta x_i sum of dy_j x_j s_j^(-beta - 1) over the window around i
+// Computes  dx_i = dy_i s_i^-beta - 2 alpha beta x_i sum of dy_j x_j s_j^(-beta - 1) over the window around i; 0 if masked and not x_i > 0
 // Layout    x, dx, dy (C, columns), columns = H W N
 // Mapping   as forward, a pipeline of three channels: x is read at `ahead`; s_j is complete at j = ahead - size/2; the sum over j, and so
 //           dx_i, at i = j - size/2
 // Cost      3 size + 35 FLOP, 12 bytes an element: bound by memory; recomputing s is cheaper than storing and loading it
 template <class Target, class T, int kSize, bool kThreeQuarters>
-__global__ void __launch_bounds__(Target::kThreads) lrn_backward_kernel(T* dx, const T* dy, const T* x, LrnParams params) {
+__global__ void __launch_bounds__(Target::kThreads) lrn_backward_kernel(T* dx, const T* dy, const T* x, LrnParams params, bool masked) {
   constexpr int W = Target::kVec;
   const int size = kSize > 0 ? kSize : params.size, half = size / 2;
   const std::int64_t group = std::int64_t{blockIdx.y} * params.channels * params.columns;
@@ -144,21 +145,23 @@ __global__ void __launch_bounds__(Target::kThreads) lrn_backward_kernel(T* dx, c
       simt::store<W>(terms.at(j, v), term);
       if (i < 0) return;
       const auto sum = terms.sum(size, v, [](auto t, auto before) { return before + t; });
-      simt::store<W>(dx_i + column, fma(factor * simt::load<W>(xs.at(i, v)), sum, simt::load<W>(firsts.at(i, v))));
+      const auto x_i = simt::load<W>(xs.at(i, v));
+      const auto gradient = fma(factor * x_i, sum, simt::load<W>(firsts.at(i, v)));
+      simt::store<W>(dx_i + column, masked ? activation_gradient<Activation::kRelu>(gradient, x_i) : gradient);
     });
   }
 }
 
 /// Launches a kernel with as many threads per block as its rings leave room for.
-template <class Target, class K, class... A>
-void launch_lrn(K kernel, int slots, int groups, const LrnParams& params, StreamHandle stream, A... arrays) {
+template <class Target, class... P, class... A>
+void launch_lrn(void (*kernel)(P...), int slots, int groups, const LrnParams& params, StreamHandle stream, A... args) {
   constexpr std::size_t kDefaultSharedBytes = 48 * 1024;  // what every GPU grants without opting in
   const std::size_t per_thread = sizeof(float) * Target::kVec * LrnBlock<Target>::kVecs * static_cast<std::size_t>(slots);
   unsigned threads = Target::kThreads;
   while (threads > 1 && threads * per_thread > kDefaultSharedBytes) threads /= 2;
   const auto columns_per_block = std::int64_t{threads} * Target::kVec * LrnBlock<Target>::kVecs;
   const dim3 grid(simt::grid_extent(simt::ceil_div(params.columns, columns_per_block)), static_cast<unsigned>(groups));
-  simt::launch(kernel, grid, threads, threads * per_thread, stream, arrays..., params);
+  simt::launch(kernel, grid, threads, threads * per_thread, stream, args...);
 }
 
 /// The widest window, of which backward's rings, of 2.5 windows each, fit into a GPU's shared memory.
@@ -219,23 +222,25 @@ void lrn_forward(T* y, const T* x, const LrnShape& shape, StreamHandle stream) {
   const LrnParams params = params_of(shape);
   with_case(params, [&](auto target, auto size, auto three_quarters) {
     using Target = decltype(target);
-    launch_lrn<Target>(lrn_forward_kernel<Target, T, size.value, three_quarters.value>, params.size, shape.groups, params, stream, y, x);
+    launch_lrn<Target>(lrn_forward_kernel<Target, T, size.value, three_quarters.value>, params.size, shape.groups, params, stream, y, x,
+                       params);
   });
 }
 
 template <class T>
-void lrn_backward(T* dx, const T* dy, const T* x, const LrnShape& shape, StreamHandle stream) {
+void lrn_backward(T* dx, const T* dy, const T* x, const LrnShape& shape, bool masked, StreamHandle stream) {
   const simt::Range range(__func__);
   const LrnParams params = params_of(shape);
   with_case(params, [&](auto target, auto size, auto three_quarters) {
     using Target = decltype(target);
     const int slots = 2 * params.size + params.size / 2 + 1;
-    launch_lrn<Target>(lrn_backward_kernel<Target, T, size.value, three_quarters.value>, slots, shape.groups, params, stream, dx, dy, x);
+    launch_lrn<Target>(lrn_backward_kernel<Target, T, size.value, three_quarters.value>, slots, shape.groups, params, stream, dx, dy, x,
+                       params, masked);
   });
 }
 
 template void lrn_forward(float*, const float*, const LrnShape&, StreamHandle);
-template void lrn_backward(float*, const float*, const float*, const LrnShape&, StreamHandle);
+template void lrn_backward(float*, const float*, const float*, const LrnShape&, bool, StreamHandle);
 #if defined(PYALEXNET_TEST_BUILD)
 template void lrn_forward(simt::Bf16*, const simt::Bf16*, const LrnShape&, StreamHandle);
 #endif

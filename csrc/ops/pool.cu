@@ -7,14 +7,18 @@ namespace {
 /// Blocks per SM. Without this bound ptxas limits itself to 40 registers, for a sixth block, and spills.
 [[maybe_unused]] constexpr int kBlocksPerSm = 4;
 
+/// argmax of a maximum whose gradient is 0: no window has such a place.
+constexpr int kNoPlace = 0xffff;
+
 // Computes  y[c,p,q,n] = max over r,s of x[c, p stride - pad + r, q stride - pad + s, n], windows clipped at the borders (paper, 3.4);
-//           argmax = r size + s of the first maximum in row-major order; a NaN counts as the maximum
+//           argmax = r size + s of the first maximum in row-major order; a NaN counts as the maximum. kNoPlace if masked and not y > 0
 // Layout    x (C, H, W, N), y and argmax (C, P, Q, N)
 // Mapping   blockIdx.y is the channel, of those of this launch; a block has pixels of y; a row of threads takes one pixel at a time, with
-// all its images Cost      size^2 comparisons, 4 stride^2 + 6 bytes an output: bound by memory (overlapping windows hit the caches)
+//           all its images
+// Cost      size^2 comparisons, 4 stride^2 + 6 bytes an output: bound by memory (overlapping windows hit the caches)
 template <class Target, class T>
 __global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
-    maxpool_forward_kernel(T* y, std::uint16_t* argmax, const T* x, PoolShape shape, simt::FastDiv columns) {
+    maxpool_forward_kernel(T* y, std::uint16_t* argmax, const T* x, PoolShape shape, simt::FastDiv columns, bool masked) {
   constexpr int W = Target::kVec;
   const int N = shape.N;
   const std::int64_t c = blockIdx.y;
@@ -38,6 +42,7 @@ __global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
           where = select(wins, simt::IntVec<W>(r * shape.size + s), where);
         }
       }
+      if (masked) where = select(best > simt::Vec<W>(0.0f), where, simt::IntVec<W>(kNoPlace));
       simt::store<W>(y + out + n, best);
       simt::store_ints<W>(argmax + out + n, where);
     }
@@ -82,7 +87,7 @@ __global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
 
 void check_shape(const PoolShape& shape) {
   const auto fail = [](const std::string& what) { throw std::invalid_argument(what); };
-  if (shape.size < 1 || shape.size > 256) fail("size is " + std::to_string(shape.size) + "; expected 1 to 256");
+  if (shape.size < 1 || shape.size > 255) fail("size is " + std::to_string(shape.size) + "; expected 1 to 255");  // see kNoPlace
   if (shape.stride < 1) fail("stride is " + std::to_string(shape.stride) + "; expected at least 1");
   if (shape.pad < 0 || shape.pad >= shape.size)
     fail("pad is " + std::to_string(shape.pad) + "; expected 0 to " + std::to_string(shape.size - 1) + ", below size");
@@ -105,7 +110,7 @@ void for_parts_of_maps(int maps, F f) {
 }  // namespace
 
 template <class T>
-void maxpool_forward(T* y, std::uint16_t* argmax, const T* x, const PoolShape& shape, StreamHandle stream) {
+void maxpool_forward(T* y, std::uint16_t* argmax, const T* x, const PoolShape& shape, bool masked, StreamHandle stream) {
   const simt::Range range(__func__);
   check_shape(shape);
   with_target([&](auto target) {
@@ -114,7 +119,7 @@ void maxpool_forward(T* y, std::uint16_t* argmax, const T* x, const PoolShape& s
     for_parts_of_maps(shape.C, [&](std::int64_t first, unsigned maps) {
       const std::int64_t in = first * shape.H * shape.W * shape.N, out = first * shape.P * shape.Q * shape.N;
       simt::launch(maxpool_forward_kernel<Target, T>, dim3(pixels_blocks<Target>(shape.P * shape.Q, block), maps), block, 0, stream,
-                   y + out, argmax + out, x + in, shape, simt::FastDiv(shape.Q));
+                   y + out, argmax + out, x + in, shape, simt::FastDiv(shape.Q), masked);
     });
   });
 }
@@ -134,7 +139,7 @@ void maxpool_backward(T* dx, const T* dy, const std::uint16_t* argmax, const Poo
   });
 }
 
-template void maxpool_forward(float*, std::uint16_t*, const float*, const PoolShape&, StreamHandle);
+template void maxpool_forward(float*, std::uint16_t*, const float*, const PoolShape&, bool, StreamHandle);
 template void maxpool_backward(float*, const float*, const std::uint16_t*, const PoolShape&, StreamHandle);
 
 }  // namespace pyalexnet

@@ -87,6 +87,7 @@ class DeviceNet:
         shapes = [net.input_shapes(i) for i in range(len(net.layers))]
         floats = max(self._floats("workspace", i) for i in range(len(net.layers)))
         workspace = self._some(floats)
+        masked = _masked(net)
         layers: list[LayerBuffers] = []
         streams = 0
         for i, (name, parameters) in enumerate(net.layer_parameters()):
@@ -109,6 +110,8 @@ class DeviceNet:
                     workspace=workspace,
                     weight_transform=self._some(self._floats("weight_transform", i)),
                     stream=streams,
+                    masks_dx=masked[net.sources[i][0]],
+                    dy_masked=masked[i + 1],
                 )
             )
             streams += layer.draws
@@ -243,6 +246,23 @@ def _completes(net: Net) -> list[list[int]]:
     return [
         sorted({source - 1 for source in sources if source > 0 and first_reader[source] == layer})
         for layer, sources in enumerate(net.sources)
+    ]
+
+
+def _masked(net: Net) -> list[bool]:
+    """For each value, whether its reader applies the mask of the ReLU that it is the output of.
+
+    That saves a pass over the gradient. A value of several readers is masked by its own layer, when
+    their gradients have been added up.
+    """
+    readers: list[list[int]] = [[] for _ in range(len(net.layers) + 1)]
+    for layer, sources in enumerate(net.sources):
+        for source in sources:
+            readers[source].append(layer)
+    relus = [False, *(layer.has_relu for layer in net.layers)]
+    return [
+        relu and len(by) == 1 and net.layers[by[0]].can_mask
+        for relu, by in zip(relus, readers, strict=True)
     ]
 
 

@@ -75,7 +75,7 @@ CALLS = {
         {"dx": _X, "dy": _X, "y": _X}, ("dx",), {"kind": "relu"}, (("dx", "dy"),)
     ),
     "dropout": Call(
-        {"y": _X, "x": _X},
+        {"y": _X, "x": _X, "mask": _X},
         ("y",),
         {"p": 0.5, "scale": 2.0, "seed": 1, "layer": 2, "step": 3}
         | {"first_feature": 4, "first_image": 5},

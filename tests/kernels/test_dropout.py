@@ -114,6 +114,17 @@ def test_bits(shape, rng):
     assert_same_bits(lambda x: ops.dropout(x, p=0.3, scale=2, **PLACE), padded(floats(rng, *shape)))
 
 
+def test_the_mask_of_a_relu(rng):
+    dy, x = floats(rng, 37, 2 * N), floats(rng, 37, 2 * N)
+    x[rng.random(x.shape) < 0.2] = 0
+    x[rng.random(x.shape) < 0.1] = np.nan
+    dx = ops.dropout(dy, p=0.5, scale=2, **PLACE)
+    masked = ops.dropout(dy, p=0.5, scale=2, **PLACE, mask=x)
+    assert_exact(masked, np.where(x > 0, dx, 0))
+    assert ops.dropout(dy, p=0.5, scale=2, **PLACE, mask=x, out=dy) is dy
+    assert_exact(dy, masked)
+
+
 def test_in_place(rng):
     x = floats(rng, 37, N)
     y = ops.dropout(x, p=0.5, scale=2, **PLACE)
@@ -139,6 +150,7 @@ def test_what_is_dropped_is_zero_even_if_nan():
         ({"x": ONES[:, 1:].copy()}, r"^x .*multiple"),
         ({"out": ONES[:5].copy()}, r"^y .*\(5, .*\(37, "),
         ({"out": ONES.astype(np.float64)}, r"^y .*dtype"),
+        ({"mask": ONES[:5].copy()}, r"^mask .*\(5, .*\(37, "),
     ],
 )
 def test_refuses(args, message):

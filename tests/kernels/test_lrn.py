@@ -91,6 +91,13 @@ def test_defaults_are_the_papers(rng):
     assert_exact(ops.lrn_backward(dy, x), ops.lrn_backward(dy, x, **PAPER, groups=1))
 
 
+def test_the_mask_of_a_relu(how, rng):
+    x, dy = padded(floats(rng, 12, 3, 5, 7)), padded(floats(rng, 12, 3, 5, 7))
+    x[rng.random(x.shape) < 0.2] = 0
+    dx = ops.lrn_backward(dy, x, **how)
+    assert_exact(ops.lrn_backward(dy, x, **how, masked=True), np.where(x > 0, dx, 0))
+
+
 def test_groups_are_apart(rng):
     x, dy = padded(floats(rng, 10, 2, 3, 7)), padded(floats(rng, 10, 2, 3, 7))
     halves = slice(5), slice(5, 10)

@@ -11,9 +11,11 @@ import pytest
 from helpers import checks, reference, target, tiny
 from helpers.kernels import ops
 from helpers.target import DEVICE
+from pyalexnet import ops as device_ops
 from pyalexnet.errors import NetError
 from pyalexnet.model import Model
-from pyalexnet.nn.layers import Add, Concat, Conv, Linear, MaxPool
+from pyalexnet.nn import device_net
+from pyalexnet.nn.layers import LRN, Add, Concat, Conv, Dropout, Linear, MaxPool
 from pyalexnet.nn.net import Net
 from pyalexnet.nn.normalization import Normalization
 from pyalexnet.nn.optim import SGD
@@ -115,6 +117,60 @@ def test_a_small_batch_after_a_large_one_is_clean():
     expected = fresh.gradients()
     for name, gradient in used.gradients().items():
         np.testing.assert_array_equal(gradient, expected[name], err_msg=name)
+
+
+#: ReLUs whose outputs are read in every way; a layer's name says by what.
+RELUS = Net(
+    "relus",
+    (3, 9, 8),
+    (
+        Conv(8, 3, pad=1, name="to_lrn"),
+        LRN(size=3, k=1.0, alpha=0.5),
+        Conv(8, 3, pad=1, name="to_pool"),
+        MaxPool(3, 2),
+        Conv(8, 3, pad=1, groups=2, name="to_conv"),
+        Conv(8, 3, pad=1, name="to_conv_and_add"),
+        Conv(8, 3, pad=1, name="to_add"),
+        Add("relu", inputs=("to_conv_and_add", "to_add"), name="sum_to_conv"),
+        Conv(8, 1, name="to_concat_twice"),
+        Concat(inputs=("to_concat_twice", "to_concat_twice")),
+        Linear(20, name="to_dropout"),
+        Dropout(0.3),
+        Linear(20, name="to_linear"),
+        Linear(20, activation="tanh", name="tanh_to_linear"),
+        Linear(3, activation="", name="logits"),
+    ),
+    Normalization(scale=1 / 64),
+)
+
+
+def test_the_reader_of_a_relu_masks_its_gradient(monkeypatch):
+    """Gradients have the bits of a ReLU's own pass over them."""
+
+    def trained(net):
+        model = tiny.model(net, BATCH, seed=1)
+        model.forward_backward(*tiny.batch(net, BATCH), seed=1)
+        return model
+
+    passes = []
+    monkeypatch.setattr(
+        "pyalexnet.ops.activation_backward",
+        lambda dy, y, kind, out, own=device_ops.activation_backward: (
+            passes.append(kind),
+            own(dy, y, kind, out=out),
+        ),
+    )
+    masking = trained(RELUS)
+    buffers = dict(zip(RELUS.names, masking.parts[0].layers, strict=True))
+    masked = [name for name, own in buffers.items() if own.dy_masked]
+    expected = ["to_lrn", "to_pool", "to_conv", "sum_to_conv", "to_dropout", "to_linear"]
+    assert masked == expected
+    assert passes == ["tanh", "relu", "relu", "relu"]
+    monkeypatch.setattr(device_net, "_masked", lambda net: [False] * (len(net.layers) + 1))
+    gradients = trained(RELUS).gradients()
+    for name, gradient in masking.gradients().items():
+        assert np.count_nonzero(gradient) > 0, name
+        np.testing.assert_array_equal(gradient, gradients[name], err_msg=name)
 
 
 def test_a_layer_may_read_one_value_twice():

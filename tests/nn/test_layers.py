@@ -156,7 +156,7 @@ def test_costs():
         ("Conv", {"filters": 65536, "size": 1, "groups": 65536}, "groups is 65536; expected a"),
         ("Conv", {"filters": 2**31, "size": 1}, "filters is 2147483648; expected a whole number"),
         ("Conv", {"filters": 1, "size": 2**64}, "size is 18446744073709551616; expected a whole"),
-        ("MaxPool", {"size": 257}, "MaxPool: size is 257; expected at most 256"),
+        ("MaxPool", {"size": 256}, "MaxPool: size is 256; expected at most 255"),
         ("MaxPool", {"size": 3, "pad": 3}, "pad is 3; expected less than the size, 3"),
         ("Dropout", {"p": 1}, "Dropout: p is 1; expected a number from 0, less than 1"),
         ("Dropout", {"p": -0.1}, "p is -0.1"),

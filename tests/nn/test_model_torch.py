@@ -68,7 +68,9 @@ def decisions(net, model):
         if isinstance(layer, Conv | Linear) and layer.activation == "relu":
             taken[name] = torch.tensor(np.moveaxis(download(own.y), -1, 0)[:BATCH] > 0)
         elif isinstance(layer, MaxPool):
-            row, column = np.divmod(download(own.saved["argmax"]).astype(np.int64), layer.size)
+            place = download(own.saved["argmax"]).astype(np.int64)
+            place[place == 0xFFFF] = 0  # a window of zeros, whose gradient the ReLU stops
+            row, column = np.divmod(place, layer.size)
             _, rows, columns, _ = own.saved["argmax"].shape
             row += np.arange(rows)[:, None, None] * layer.stride
             column += np.arange(columns)[:, None] * layer.stride

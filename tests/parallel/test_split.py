@@ -135,6 +135,20 @@ def test_many_steps_of_training_agree() -> None:
     assert two.pop_metrics().loss == pytest.approx(one.pop_metrics().loss, rel=1e-5)
 
 
+def test_towers_mask_the_gradients_of_relus_that_only_one_layer_reads() -> None:
+    """What an exchange reads is masked by its own layer, with both towers' gradients added."""
+    layers = tuple(layer for layer in NET.layers if not isinstance(layer, Dropout))
+    net = dataclasses.replace(NET, layers=layers)
+    both, one = make(BOTH, net), make(ONE, net)
+    masked = ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    for part in both.parts:
+        names = dict(zip(part.net.names, part.layers, strict=True))
+        assert [name for name, own in names.items() if own.dy_masked] == masked
+    for model in (both, one):
+        model.forward_backward(*batch(), seed=1)
+    assert_close(both.gradients(), one.gradients(), 1e-5)
+
+
 @pytest.mark.skipif(target.IS_HOST, reason="compares GPUs with the host")
 @pytest.mark.parametrize(("gpus", "host"), [(ONE, "host"), (BOTH, "host,host")])
 def test_gpus_take_the_steps_that_the_host_takes(gpus: str, host: str) -> None:

@@ -113,6 +113,11 @@ class LayerBuffers:
         Whether `weight_transform` is that of the present weights.
     stream : int
         Number of the layer among those that draw random numbers.
+    masks_dx : bool
+        Whether the only input is a ReLU's output and `dx` gets the gradient of the ReLU's input,
+        which is 0 where `x` is not above 0.
+    dy_masked : bool
+        Whether `dy` has become the gradient of the layer's ReLU's input so.
     """
 
     device: Device
@@ -129,6 +134,8 @@ class LayerBuffers:
     weight_transform: Array | None = None
     transformed: bool = False
     stream: int = 0
+    masks_dx: bool = False
+    dy_masked: bool = False
 
     @property
     def x(self) -> Array:
@@ -174,8 +181,15 @@ class Layer:
     prefix: ClassVar[str]
     #: Whether the layer draws random numbers, see `LayerBuffers.stream`.
     draws: ClassVar[bool] = False
+    #: Whether the layer, which has one input, does as `LayerBuffers.masks_dx` says.
+    can_mask: ClassVar[bool] = False
     #: What a net allocates for the layer.
     buffers_type: ClassVar[type[LayerBuffers]] = LayerBuffers
+
+    @property
+    def has_relu(self) -> bool:
+        """Whether a ReLU is built in, as the last operation."""
+        return getattr(self, "activation", "") == "relu"
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Shape of the output."""

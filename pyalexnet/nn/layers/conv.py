@@ -61,6 +61,7 @@ class Conv(Layer):
     std: float | None = None
 
     prefix: ClassVar[str] = "conv"
+    can_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_sizes(self, "filters", "size", "stride", "pad", "groups")
@@ -140,13 +141,14 @@ class Conv(Layer):
 
     def backward(self, buffers: LayerBuffers, step: StepContext) -> None:
         dy = buffers.output_gradient
-        if self.activation:
+        if self.activation and not buffers.dy_masked:
             ops.activation_backward(dy, buffers.y, self.activation, out=dy)
         if buffers.dx is not None:
             ops.conv_backward_data(
                 dy,
                 buffers.parameters["weight"],
                 buffers.x.shape,
+                mask=buffers.x if buffers.masks_dx else None,
                 stride=self.stride,
                 pad=self.pad,
                 groups=self.groups,

@@ -36,6 +36,7 @@ class Dropout(Layer):
 
     prefix: ClassVar[str] = "dropout"
     draws: ClassVar[bool] = True
+    can_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         ok = is_number(self.p, 0) and self.p < 1
@@ -47,13 +48,21 @@ class Dropout(Layer):
 
     def backward(self, buffers: LayerBuffers, step: StepContext) -> None:
         if buffers.dx is not None:
-            self._apply(buffers.output_gradient, buffers.dx, buffers, step)
+            mask = buffers.x if buffers.masks_dx else None
+            self._apply(buffers.output_gradient, buffers.dx, buffers, step, mask)
 
     def first_feature(self, values: Array) -> int:
         """Number, in the whole net's layer, of the first feature of `values`."""
         return 0
 
-    def _apply(self, values: Array, out: Array, buffers: LayerBuffers, step: StepContext) -> None:
+    def _apply(
+        self,
+        values: Array,
+        out: Array,
+        buffers: LayerBuffers,
+        step: StepContext,
+        mask: Array | None = None,
+    ) -> None:
         keep = 1 - self.p
         if step.training:
             p, scale = self.p, 1 / keep if self.inverted else 1.0
@@ -68,5 +77,6 @@ class Dropout(Layer):
             step=step.step,
             first_feature=self.first_feature(values),
             first_image=step.first_image,
+            mask=mask,
             out=out,
         )

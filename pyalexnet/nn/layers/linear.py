@@ -40,6 +40,7 @@ class Linear(Layer):
     std: float | None = None
 
     prefix: ClassVar[str] = "fc"
+    can_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_sizes(self, "features")
@@ -74,11 +75,12 @@ class Linear(Layer):
 
     def backward(self, buffers: LayerBuffers, step: StepContext) -> None:
         dy = buffers.output_gradient
-        if self.activation:
+        if self.activation and not buffers.dy_masked:
             ops.activation_backward(dy, buffers.y, self.activation, out=dy)
         if buffers.dx is not None:
             w, dx = buffers.parameters["weight"], _flat(buffers.dx)
-            ops.linear_backward_data(dy, w, workspace=buffers.workspace, out=dx)
+            mask = _flat(buffers.x) if buffers.masks_dx else None
+            ops.linear_backward_data(dy, w, mask=mask, workspace=buffers.workspace, out=dx)
 
     def backward_parameters(self, buffers: LayerBuffers, step: StepContext) -> None:
         dy, dw = buffers.output_gradient, buffers.gradients["weight"]

@@ -40,7 +40,7 @@ class Add(Layer):
 
     def backward(self, buffers: LayerBuffers, step: StepContext) -> None:
         dy = buffers.output_gradient
-        if self.activation:
+        if self.activation and not buffers.dy_masked:
             ops.activation_backward(dy, buffers.y, self.activation, out=dy)
         for dx in buffers.dxs:
             if dx is not None:

@@ -50,6 +50,7 @@ class LRN(Layer):
     groups: int = 1
 
     prefix: ClassVar[str] = "lrn"
+    can_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_sizes(self, "size", "groups")
@@ -80,7 +81,9 @@ class LRN(Layer):
     def backward(self, buffers: LayerBuffers, step: StepContext) -> None:
         if buffers.dx is not None:
             dy = buffers.output_gradient
-            ops.lrn_backward(dy, buffers.x, **self._formula(), out=buffers.dx)
+            ops.lrn_backward(
+                dy, buffers.x, **self._formula(), masked=buffers.masks_dx, out=buffers.dx
+            )
 
     def _formula(self) -> dict[str, Any]:
         names = ("size", "k", "alpha", "beta", "groups")

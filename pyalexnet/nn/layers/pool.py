@@ -21,7 +21,7 @@ from pyalexnet.nn.layers.base import (
 )
 from pyalexnet.nn.layers.window import check_last, window_places
 
-_LARGEST_WINDOW = 256  # a window's pixels are numbered in 16 bits
+_LARGEST_WINDOW = 255  # a window's pixels are numbered in 16 bits, and one number is none's
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class MaxPool(Layer):
     Attributes
     ----------
     size : int
-        Rows and columns of a window, at most 256.
+        Rows and columns of a window, at most 255.
     stride : int
         Pixels from window to window, for rows and columns.
     pad : int
@@ -48,6 +48,7 @@ class MaxPool(Layer):
     ceil_mode: bool = False
 
     prefix: ClassVar[str] = "pool"
+    can_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_sizes(self, "size", "stride", "pad")
@@ -71,6 +72,7 @@ class MaxPool(Layer):
             size=self.size,
             stride=self.stride,
             pad=self.pad,
+            masked=buffers.masks_dx,
             out=buffers.y,
             argmax=buffers.saved["argmax"],
         )
