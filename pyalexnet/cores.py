@@ -7,8 +7,12 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from reprlib import repr  # bounded
 
 from pyalexnet import control_groups
+from pyalexnet.errors import UserError
+
+MOST = 1024  #: threads or processes at most; the kernels' pool of threads has no more
 
 
 def usable_cores() -> set[int]:
@@ -22,9 +26,15 @@ def count_cores() -> int:
     """How many cores' time this process may use.
 
     That is the number of `usable_cores` or, where it is smaller, the quota of a container (control
-    groups, version 1 or 2), rounded up.
+    groups, version 1 or 2), rounded up; at most `MOST`.
     """
-    return max(1, math.ceil(min([len(usable_cores()), *_quotas()])))
+    return max(1, math.ceil(min([MOST, len(usable_cores()), *_quotas()])))
+
+
+def check_count(name: str, count: int | None, lowest: int = 1) -> None:
+    """Raises UserError unless so many threads or processes can be asked for; None is no request."""
+    if count is not None and not lowest <= count <= MOST:
+        raise UserError(f"{name} is {repr(count)}; expected {lowest} to {MOST}")
 
 
 def _quotas() -> Iterator[float]:

@@ -59,8 +59,10 @@ def expanded(path: str | Path) -> Path:
     Raises
     ------
     UserError
-        There is no such user, or the path has a null character.
+        There is no such user, or the path is empty or has a null character.
     """
+    if path == "":  # such as an unset variable of a shell
+        raise UserError("path is ''; expected a file or folder")
     if "\0" in str(path):
         raise UserError(f"path {path}: has a null character; expected none")
     try:
@@ -229,7 +231,7 @@ def check_targets(targets: Mapping[str, str | Path | None], inputs: Iterable[str
     for source in map(expanded, inputs):
         for name, path in given.items():
             within = path.suffix.lower() not in (".csv", ".txt", ".pdf") and path.exists()
-            if same(path, source) or (within and source.resolve() in path.resolve().parents):
+            if same(path, source) or (within and real(source) in real(path).parents):
                 raise UserError(f"{name} {path}: is one of the inputs; expected another file")
 
 
@@ -237,9 +239,12 @@ def same(one: Path, other: Path) -> bool:
     """Whether two paths lead to the same file or folder, which need not exist."""
     with contextlib.suppress(OSError):
         return one.samefile(other)
-    with contextlib.suppress(OSError, RuntimeError):
-        return one.resolve() == other.resolve()
-    return False
+    return real(one) == real(other)
+
+
+def real(path: Path) -> Path:
+    """The absolute path without symbolic links, as far as there are any that lead somewhere."""
+    return Path(os.path.realpath(path))
 
 
 @contextlib.contextmanager
@@ -264,8 +269,8 @@ def replacing(path: Path, *, text: bool = False) -> Iterator[IO[Any]]:
         The file cannot be written; mostly found before the block begins.
     """
     with naming(path):
-        target = expanded(path).resolve()
-        if target.exists() and not target.is_file():
+        target = real(expanded(path))
+        if os.path.lexists(target) and not target.is_file():  # which may be a link to itself
             raise UserError(f"{path}: cannot be written: it exists and is not a regular file")
         remove_leftovers(target.parent)
         temporary, number = _make_temporary(target.parent)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pyalexnet import control_groups, cores
+from pyalexnet.errors import UserError
 
 pytestmark = pytest.mark.host_only("computes nothing")
 
@@ -51,3 +52,13 @@ def test_quota_of_a_container(groups: Path, limits: dict[str, str], expected: in
 def test_no_control_groups(groups: Path) -> None:
     groups.rmdir()
     assert cores.count_cores() == 8
+
+
+def test_counts_are_bounded(groups: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "usable_cores", lambda: set(range(5000)))
+    assert cores.count_cores() == cores.MOST == 1024
+    for count in (None, 0, 1024):
+        cores.check_count("workers", count, 0)
+    for count in (-1, 1025, 10**4000):
+        with pytest.raises(UserError, match=r"workers is \S{1,50}; expected 0 to 1024"):
+            cores.check_count("workers", count, 0)

@@ -48,6 +48,25 @@ def test_target_of_a_link_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "link").is_symlink() and (tmp_path / "a.txt").read_bytes() == b"x"
 
 
+def test_links_that_lead_nowhere(tmp_path: Path) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path in (loop, loop / "a.txt"):
+        with pytest.raises(UserError, match=f"{re.escape(str(path))}: cannot be written: "):
+            files.replace(path, b"x")
+        with pytest.raises(UserError, match="is one of the inputs"):
+            files.check_targets({"figure": path}, [path])
+    assert loop.is_symlink()
+    (tmp_path / "link").symlink_to(tmp_path / "new.txt")
+    files.replace(tmp_path / "link", b"x")
+    assert (tmp_path / "new.txt").read_bytes() == b"x"
+
+
+def test_empty_path() -> None:
+    with pytest.raises(UserError, match="path is ''; expected a file or folder"):
+        files.expanded("")
+
+
 @pytest.mark.parametrize("error", [RuntimeError("of the block"), OSError(5, "of another file")])
 def test_error_in_the_block_changes_nothing(tmp_path: Path, error: Exception) -> None:
     path = tmp_path / "a.txt"

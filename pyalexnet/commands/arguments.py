@@ -107,6 +107,7 @@ class Parser(argparse.ArgumentParser):
     def options(self, arguments: Sequence[str] | None = None) -> dict[str, Any]:
         """The arguments, by default the process's, by their names; SystemExit after a mistake."""
         words = sys.argv[1:] if arguments is None else list(arguments)
+        self._check_given(words)
         for word in words:
             if word == "--":
                 break
@@ -121,6 +122,17 @@ class Parser(argparse.ArgumentParser):
         """As in the base class, which says nothing where that fails."""
         if message:
             print(message, end="", file=file or sys.stderr, flush=True)
+
+    def _check_given(self, words: list[str]) -> None:
+        """Ends the command if a value is empty, such as an unset variable of a shell."""
+        for before, word in zip(["", *words], words, strict=False):
+            option, equals, value = word.partition("=")
+            if not word:
+                action = self._option_string_actions.get(before)
+                option = before if action is not None and action.nargs != 0 else "argument"
+            elif value or not equals or option not in self._option_string_actions:
+                continue
+            self.error(f"{option.lstrip('-')} is ''; expected a value")
 
     def _check(self, word: str) -> None:
         """Ends the command if a word looks like an option and is none."""

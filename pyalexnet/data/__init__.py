@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from reprlib import repr  # bounded
 
-from pyalexnet.data.dataset import Dataset, Split
+from pyalexnet.data.dataset import LARGEST_SIZE, Dataset, Split
 from pyalexnet.data.images import load_image
 from pyalexnet.data.loading.loader import Batch, Loader
 from pyalexnet.data.loading.workers import WorkerDied
@@ -76,8 +77,8 @@ def open_dataset(
     source, folder = find_source(spec)
     if folder is not None and not folder.is_dir():
         raise DataError(f"{folder}: no such folder; expected one that holds {source.files}")
-    if size is not None and size < 1:
-        raise DataError(f"image size is {size}; expected at least 1")
+    if size is not None and not 1 <= size <= LARGEST_SIZE:
+        raise DataError(f"image size is {repr(size)}; expected 1 to {LARGEST_SIZE}")
     if val_share is not None and not 0 < val_share < 1:
         raise DataError(f"val-share is {val_share}; expected more than 0 and less than 1")
     dataset = source.open(Request(folder or Path(), size, skip_bad, seed, val_share))

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from pyalexnet.errors import DataError
 
+LARGEST_SIZE = 4096  #: rows and columns of resized images; their sums then take 400 MB a process
+
 
 class Split(ABC):
     """Labelled images of one size.

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from pyalexnet.cores import check_count
 from pyalexnet.device.base import Array, Device, Event, Floats, HostArray, Shape
 from pyalexnet.device.cuda import CudaDevice, cuda_problem
 from pyalexnet.device.host import HostDevice
-from pyalexnet.errors import DeviceError, UserError
+from pyalexnet.errors import DeviceError
 
 __all__ = [
     "Array",
@@ -95,10 +96,9 @@ def open(names: str, threads: int | None = None) -> list[Device]:
     DeviceError
         One of them cannot be used.
     UserError
-        `threads` is less than 1.
+        `threads` is less than 1 or more than `cores.MOST`.
     """
-    if threads is not None and threads < 1:
-        raise UserError(f"threads is {threads}; expected at least 1")
+    check_count("threads", threads)
     found = [get(name) for name in own_names(names).split(",")]
     for device in found:
         if threads is not None and device.name == "host":

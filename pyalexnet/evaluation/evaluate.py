@@ -96,7 +96,7 @@ def evaluate(
     with ExitStack() as stack:
         files = {path: stack.enter_context(replacing(path, text=True)) for path in wanted}
         members = load_members(checkpoints, devices.open(device, threads), batch_size)
-        spec = data or _common_spec(members)
+        spec = _common_spec(members) if data is None else data
         try:
             _, folder = find_source(spec)
             check_targets(targets, [] if folder is None else [folder])

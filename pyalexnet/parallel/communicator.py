@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyalexnet import device as devices
-from pyalexnet.cores import usable_cores
+from pyalexnet.cores import MOST, usable_cores
 from pyalexnet.device import CudaDevice
 from pyalexnet.errors import UNFORESEEN, DeviceError, MachineError, UserError, described
 from pyalexnet.nn.device_net import DeviceNet
@@ -427,4 +427,4 @@ def _share(cores: Sequence[set[int]], rank: int) -> int:
 
     A launcher may have divided them already.
     """
-    return min(len(cores[rank]), max(1, len(set().union(*cores)) // len(cores)))
+    return min(MOST, len(cores[rank]), max(1, len(set().union(*cores)) // len(cores)))

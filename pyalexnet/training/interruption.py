@@ -11,7 +11,8 @@ from typing import Any
 class Interruption:
     """The first SIGINT, SIGTERM or SIGHUP (a closed terminal) stops the run after the current step.
 
-    The second has its usual effect. A signal that is ignored, as SIGHUP by nohup, stays so.
+    After a SIGINT or SIGTERM, these two have their usual effect. SIGHUPs never have: a shell and
+    its terminal may send one each. A signal that is ignored, as SIGHUP by nohup, stays so.
 
     Attributes
     ----------
@@ -31,10 +32,14 @@ class Interruption:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        self._restore(*self._before)
+
+    def _restore(self, *numbers: int) -> None:
+        for number in numbers:
+            if number in self._before:
+                signal.signal(number, self._before.pop(number))
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        self.__exit__()
+        if number != signal.SIGHUP:
+            self._restore(signal.SIGINT, signal.SIGTERM)

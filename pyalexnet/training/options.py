@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from pyalexnet import data
+from pyalexnet.cores import check_count
 from pyalexnet.data.augmentation import COLOUR_VARIANTS
+from pyalexnet.data.dataset import LARGEST_SIZE
 from pyalexnet.errors import UserError
-from pyalexnet.files import expanded
+from pyalexnet.files import expanded, real
 from pyalexnet.nn import schedules, zoo
 from pyalexnet.nn.layers.base import is_number
 from pyalexnet.text import nearest
@@ -130,31 +132,32 @@ class Options:
 
     def check(self) -> None:
         """Raises UserError naming an option that is out of range."""
-        if self.output == "":  # such as an unset variable of a shell
-            raise UserError("output is ''; expected a folder")
-        for name, lowest in (
-            ("image_size", 1),
-            ("batch_size", 1),
-            ("epochs", 1),
-            ("seed", 0),
-            ("crop_pad", 0),
-            ("shared_crop", 1),
-            ("workers", 0),
-            ("threads", 1),
-            ("lr", 0),
-            ("bias_lr", 0),
-            ("momentum", 0),
-            ("warmup", 0),
-            ("weight_decay", 0),
-            ("dropout", 0),
-            ("colour_noise", 0),
-            ("checkpoint_minutes", 0),
+        for name, kind in _kinds().items():
+            if kind is str and getattr(self, name) == "":  # such as an unset variable of a shell
+                raise UserError(f"{name.replace('_', '-')} is ''; expected a value")
+        check_count("workers", self.workers, 0)
+        check_count("threads", self.threads)
+        for name, lowest, highest in (
+            ("image_size", 1, LARGEST_SIZE),
+            ("batch_size", 1, _MOST),
+            ("epochs", 1, _MOST),
+            ("seed", 0, math.inf),
+            ("crop_pad", 0, LARGEST_SIZE),
+            ("shared_crop", 1, _MOST),
+            ("lr", 0, math.inf),
+            ("bias_lr", 0, math.inf),
+            ("momentum", 0, math.inf),
+            ("warmup", 0, math.inf),
+            ("weight_decay", 0, math.inf),
+            ("dropout", 0, math.inf),
+            ("colour_noise", 0, math.inf),
+            ("checkpoint_minutes", 0, math.inf),
         ):
             value, option = getattr(self, name), name.replace("_", "-")
             if value is not None and not lowest <= value < math.inf:
                 raise UserError(f"{option} is {repr(value)}; expected at least {lowest}")
-            if isinstance(value, int) and value > _MOST and name != "seed":
-                raise UserError(f"{option} is {repr(value)}; expected at most {_MOST}")
+            if value is not None and value > highest:
+                raise UserError(f"{option} is {repr(value)}; expected at most {highest}")
         for name in ("lr", "bias_lr", "momentum", "weight_decay", "colour_noise"):
             value = getattr(self, name)
             if value is not None and not is_number(value):
@@ -193,7 +196,7 @@ class Options:
             return expanded(self.output)
         source, place = data.find_source(self.data)
         # A user has many folders of images, but one MNIST.
-        name = source.name if place is None or not source.resizes else place.resolve().name
+        name = source.name if place is None or not source.resizes else real(place).name
         return Path("runs") / f"{name}-{Path(self.net_name).stem}"
 
     def stored_size(self) -> int | None:

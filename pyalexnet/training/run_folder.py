@@ -128,7 +128,7 @@ def _restore_best(folder: Path, path: Path, checkpoint: Checkpoint) -> None:
 
 def checkpoint_path(given: dict[str, Any], resume: bool | str | Path) -> Path | None:
     """The checkpoint from which `resume` goes on, None to begin a run; errors as `begin`."""
-    if not resume:
+    if resume is False:
         return None
     if resume is True or resume == AUTO:
         path = Options.of(given).folder() / LAST

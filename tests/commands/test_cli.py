@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -248,7 +249,9 @@ def test_bugs_show_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--device=host,"], "device is ''; expected cpu, cuda or cuda:<index>"),
         (["--device=host,host,host"], "3 devices; expected one, or two for the two towers"),
         (["--batch-size=0"], "batch-size is 0; expected at least 1"),
-        (["--output="], "output is ''; expected a folder"),
+        (["--workers=-1"], "workers is -1; expected 0 to 1024"),
+        (["--threads=1025"], "threads is 1025; expected 1 to 1024"),
+        (["--crop-pad=9007199254740992"], "crop-pad is 9007199254740992; expected at most 4096"),
         (["--schedule=never"], "schedule is 'never'; expected constant, plateau:N"),
         (["--net=large"], "net is 'large'; expected alexnet, "),
         (["--data=imagenet"], "data is 'imagenet'; expected shapes, "),
@@ -280,6 +283,10 @@ def test_mistakes_are_one_line(
         ("--lr", "--lr has no value; expected one"),
         ("--mirror=3", "--mirror has the value '3'; expected none"),
         ("stray", "argument is 'stray'; expected an option before it"),
+        ("--output=", "output is ''; expected a value"),
+        ("--resume ''", "resume is ''; expected a value"),
+        ("--mirror ''", "argument is ''; expected a value"),
+        ("-j ''", "j is ''; expected a value"),
         (".", "argument is '.'; expected an option, as in --data ."),
         ("--frobnicate", "--frobnicate is unknown; pyalexnet-train --help lists the options"),
         # What other tools have, and what was here before.
@@ -302,7 +309,7 @@ def test_mistakes_are_one_line(
 )
 def test_invalid_arguments(capsys: Captured, more: str, message: str) -> None:
     with pytest.raises(SystemExit) as stopped:
-        train_command.main(more.split())
+        train_command.main(shlex.split(more))
     assert stopped.value.code == 2
     assert capsys.readouterr().err == f"pyalexnet-train: error: {message}\n"
 
@@ -314,6 +321,11 @@ def test_invalid_arguments(capsys: Captured, more: str, message: str) -> None:
         (evaluate_command, "", "CHECKPOINT missing; expected pyalexnet-eval CHECKPOINT ..."),
         (evaluate_command, "--resume=x", "--resume is unknown; expected none, as the checkpoint "),
         (evaluate_command, "x --views=nine", "views is 'nine'; expected one of centre, ten, dense"),
+        (evaluate_command, "''", "argument is ''; expected a value"),
+        (evaluate_command, "x --predictions ''", "predictions is ''; expected a value"),
+        (evaluate_command, "x --data=", "data is ''; expected a value"),
+        (predict_command, "x y --figure ''", "figure is ''; expected a value"),
+        (prepare_command, "--output x --train=", "train is ''; expected a value"),
         (evaluate_command, "x --crops ten", "--crops is unknown; expected --views"),
         (predict_command, "x", "IMAGE missing; expected pyalexnet-predict CHECKPOINT IMAGE ..."),
         (predict_command, "x y --csv --json", "--json and --csv are both given; expected one"),
@@ -324,7 +336,7 @@ def test_invalid_arguments_of_the_others(
     capsys: Captured, command: ModuleType, more: str, message: str
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        command.main(more.split())
+        command.main(shlex.split(more))
     assert stopped.value.code == 2
     err = capsys.readouterr().err
     assert err.startswith(f"{command.parser().prog}: error: {message}"), err
@@ -432,6 +444,8 @@ def test_eval_mistakes(trained: Outcome, tmp_path: Path, capsys: Captured) -> No
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(checkpoint.read_bytes()[:-1])
     digits = write_mnist(tmp_path / "mnist")
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
     for words, message in (
         ([str(damaged)], "damaged.safetensors: damaged"),
         ([str(tmp_path / "none")], "none: no such file"),
@@ -441,7 +455,15 @@ def test_eval_mistakes(trained: Outcome, tmp_path: Path, capsys: Captured) -> No
         ),
         ([str(checkpoint), "--device=cuda:99"], "device cuda:99"),
         ([str(checkpoint), "--batch-size=0"], "batch-size is 0"),
-        ([str(checkpoint), "--threads=0"], "threads is 0"),
+        ([str(checkpoint), "--threads=0"], "threads is 0; expected 1 to 1024"),
+        ([str(checkpoint), "--threads=1025"], "threads is 1025; expected 1 to 1024"),
+        ([str(checkpoint), "--threads=4294967297"], "threads is 4294967297; expected 1 to 1024"),
+        ([str(checkpoint), "--workers=-1"], "workers is -1; expected 0 to 1024"),
+        ([str(checkpoint), "--workers=1000000000"], "workers is 1000000000; expected 0 to 1024"),
+        ([str(checkpoint), f"--predictions={loop}"], "loop: cannot be written"),
+        ([str(checkpoint), f"--predictions={loop}/p"], "loop/p: cannot be written"),
+        ([str(checkpoint), f"--submission={loop}"], "loop: cannot be written"),
+        ([str(checkpoint), f"--data=folder:{loop}"], "loop: no such folder"),
         ([str(checkpoint), "--dense-stride=4"], "dense-stride is 4, .*; expected --views dense"),
         ([str(checkpoint), f"--predictions={tmp_path}/no/p"], "/no/p: cannot be written"),
         ([str(checkpoint), f"--submission={tmp_path / 's'}"], ".*ILSVRC2012_IDs"),

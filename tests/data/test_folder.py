@@ -361,6 +361,7 @@ def test_classes_that_differ(tmp_path: Path, split: str, where: str) -> None:
         open_dataset(f"folder:{tmp_path}")
 
 
-def test_impossible_size(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="image size is 0; expected at least 1"):
-        open_dataset(f"folder:{write_folder(tmp_path)}", size=0)
+@pytest.mark.parametrize("size", [0, 4097, 10**30])
+def test_impossible_size(tmp_path: Path, size: int) -> None:
+    with pytest.raises(DataError, match=f"image size is {size}; expected 1 to 4096"):
+        open_dataset(f"folder:{write_folder(tmp_path)}", size=size)

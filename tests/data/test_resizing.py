@@ -47,5 +47,5 @@ def test_sets_in_memory_are_resized_on_request(tmp_path: Path) -> None:
             batch = next(iter(loader.epoch()))
             np.testing.assert_array_equal(batch.labels, plain.val.labels[: len(batch.labels)])
             assert batch.images.std() > 0
-        with pytest.raises(DataError, match="image size is 0; expected at least 1"):
+        with pytest.raises(DataError, match="image size is 0; expected 1 to 4096"):
             open_dataset(spec, size=0)

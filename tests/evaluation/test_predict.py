@@ -305,6 +305,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     image = str(write_image(tmp_path / "a.png"))
     (tmp_path / "empty").mkdir()
+    (tmp_path / "loop.png").symlink_to("loop.png")
     for words, message in (
         ([str(checkpoint), str(tmp_path / "none.png")], "none.png"),
         ([str(tmp_path / "none"), image], "none: no such file; expected a checkpoint"),
@@ -318,6 +319,8 @@ def test_mistakes_are_one_line(
         ([str(checkpoint), str(checkpoint)], "images is empty; expected image files"),
         ([str(checkpoint), image, "--figure=x.gif"], "figure is x.gif; expected "),
         ([str(checkpoint), image, f"--figure={tmp_path}/no/x.png"], "/no/x.png: cannot be written"),
+        ([str(checkpoint), image, f"--figure={tmp_path}/loop.png"], "loop.png: cannot be written"),
+        ([str(checkpoint), image, "--threads=1025"], "threads is 1025; expected 1 to 1024"),
         ([str(checkpoint), *[image] * 201, "--figure=x.png"], "is 201; expected at most 200"),
         ([str(checkpoint), image, "--dense-stride=2"], "expected --views dense"),
         ([str(checkpoint), image, "--views=dense", "--dense-stride=0"], "dense-stride is 0"),

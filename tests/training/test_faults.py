@@ -130,6 +130,26 @@ def test_signals_stop_and_save(whole: Outcome, tmp_path: Path, number: int) -> N
     assert_same(tmp_path / "run", whole)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_closing_terminal_may_send_several_signals(tmp_path: Path, number: int) -> None:
+    def close(done: int) -> None:
+        for one in (signal.SIGHUP, signal.SIGHUP, number, signal.SIGHUP):
+            os.kill(os.getpid(), one)
+
+    stopped = run(tmp_path, on_step=close)
+    assert stopped.interrupted and stopped.progress.step == 1
+    assert load(tmp_path / "run" / LAST).progress.step == 1
+
+
+def test_second_interrupt_is_as_without_a_run(tmp_path: Path) -> None:
+    def interrupt(done: int) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, on_step=interrupt)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_ignored_signal_stays_ignored(tmp_path: Path, number: int) -> None:
     before = signal.signal(number, signal.SIG_IGN)

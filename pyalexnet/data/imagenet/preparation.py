@@ -33,7 +33,7 @@ from pyalexnet.data.sources.shards import (
 )
 from pyalexnet.data.statistics import PixelSums
 from pyalexnet.errors import DataError, UserError
-from pyalexnet.files import is_passing, naming, parse_json, read_bytes, reading, replace
+from pyalexnet.files import is_passing, naming, parse_json, read_bytes, reading, real, replace
 from pyalexnet.text import printable, shortened
 
 SPLITS = ("train", "val")
@@ -95,7 +95,7 @@ class Preparation:
             "classes": self.images.classes,
             "sources": {
                 split: {
-                    "name": self.listing(split).place.resolve().name,
+                    "name": real(self.listing(split).place).name,
                     "images": len(self.listing(split)),
                     "sha256": self.listing(split).fingerprint(),
                 }

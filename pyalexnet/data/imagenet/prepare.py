@@ -8,7 +8,6 @@ processes leave is removed at the next start.
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import threading
@@ -19,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from pyalexnet import text
+from pyalexnet.cores import check_count
+from pyalexnet.data.dataset import LARGEST_SIZE
 from pyalexnet.data.imagenet import writing
 from pyalexnet.data.imagenet.archives import list_source
 from pyalexnet.data.imagenet.devkit import read_devkit
@@ -27,15 +28,9 @@ from pyalexnet.data.imagenet.listing import Listing
 from pyalexnet.data.imagenet.pool import Pool
 from pyalexnet.data.imagenet.preparation import SPLITS, Preparation, listed_shards
 from pyalexnet.data.imagenet.writing import Task, write_shard
-from pyalexnet.data.sources.shards import (
-    DESCRIPTION,
-    LARGEST_SIZE,
-    MEAN,
-    Encoding,
-    read_description,
-)
+from pyalexnet.data.sources.shards import DESCRIPTION, MEAN, Encoding, read_description
 from pyalexnet.errors import DataError, UserError
-from pyalexnet.files import expanded, failure, locked, reading, remove_leftovers, same
+from pyalexnet.files import expanded, failure, locked, reading, real, remove_leftovers, same
 from pyalexnet.streams import say
 
 FORMATS = ("jpeg", "raw")
@@ -89,7 +84,7 @@ def prepare(
     encoding = encoding or Encoding("jpeg", 256, 90)
     _check(encoding, shard_images, workers)
     train, val, output = expanded(train), expanded(val), expanded(output)
-    place = Path(os.path.realpath(output))
+    place = real(output)
     for source in (train, val):
         if any(same(source, folder) for folder in (place, *place.parents)):
             raise UserError(f"output folder {output}: is inside {source}; expected another folder")
@@ -124,7 +119,7 @@ def verify(output: Path, *, workers: int | None = None, progress: bool = True) -
     DataError
         Files are missing or damaged; the message names the first few, the others are printed.
     """
-    _check_workers(workers)
+    check_count("workers", workers)
     output = expanded(output)
     description = read_description(output)
     mean = description["mean"]["sha256"]
@@ -154,12 +149,7 @@ def _check(encoding: Encoding, shard_images: int, workers: int | None) -> None:
         raise UserError(f"quality is {encoding.quality}; expected 1 to 100")
     if shard_images < 1:
         raise UserError(f"shard-images is {shard_images}; expected at least 1")
-    _check_workers(workers)
-
-
-def _check_workers(workers: int | None) -> None:
-    if workers is not None and workers < 1:
-        raise UserError(f"workers is {workers}; expected at least 1")
+    check_count("workers", workers)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pyalexnet.cores import count_cores
+from pyalexnet.cores import check_count, count_cores
 from pyalexnet.data.dataset import Split
 from pyalexnet.data.loading.workers import (
     Inline,
@@ -69,7 +69,7 @@ class Loader:
         Shuffles, differently each epoch. By default, the order is 0 … n-1.
     workers : int, optional
         Number of threads or processes that read; by default the number of cores available to this
-        process. 0: the caller reads each batch when it requests it.
+        process, at most `cores.MOST`. 0: the caller reads each batch when it requests it.
     rank, ranks : int
         Return only replica `rank`'s part of every batch: of n images, those from rank·n//ranks to
         (rank+1)·n//ranks - 1, possibly none.
@@ -79,6 +79,11 @@ class Loader:
         Number of further batches that can be requested while a batch remains valid.
     pin, unpin : callable, optional
         Called with the ring's memory, uint8 (bytes,), before the first batch and on `close`.
+
+    Raises
+    ------
+    UserError
+        `workers` is out of range.
 
     Attributes
     ----------
@@ -103,6 +108,7 @@ class Loader:
     ) -> None:
         if not 0 <= rank < ranks:
             raise ValueError(f"rank is {rank}; expected 0 to {ranks - 1}")
+        check_count("workers", workers, 0)
         self.split = split
         self.wait_seconds = 0.0
         self._batch_size, self._rank, self._ranks = batch_size, rank, ranks

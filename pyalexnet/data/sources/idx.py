@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pyalexnet.data.dataset import ArraySplit, Dataset, check_labels
 from pyalexnet.errors import DataError, UserError
-from pyalexnet.files import open_regular, reading
+from pyalexnet.files import open_regular, reading, real
 
 DIGITS = [str(digit) for digit in range(10)]
 FASHION = [
@@ -82,7 +82,7 @@ def is_fashion(folder: Path) -> bool:
     if not _has_file(folder, "fashion-mnist"):
         return False
     place = _place(folder, "fashion-mnist")
-    if place != folder or "fashion" in folder.resolve().name.lower():
+    if place != folder or "fashion" in real(folder).name.lower():
         return True
     try:
         labels = read_idx(_find(folder, "train-labels"), 1)

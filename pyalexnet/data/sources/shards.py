@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pyalexnet.data.dataset import Colour, Dataset, Split
+from pyalexnet.data.dataset import LARGEST_SIZE, Colour, Dataset, Split
 from pyalexnet.data.reading import insist
 from pyalexnet.errors import DataError
 from pyalexnet.files import open_regular, read_bytes, read_json, reading
@@ -28,7 +28,6 @@ from pyalexnet.text import printable
 VERSION = 1
 DESCRIPTION, MEAN, UNFINISHED = "dataset.json", "mean.npy", "unfinished.npz"
 FILES = f"{DESCRIPTION}, which pyalexnet-prepare writes"
-LARGEST_SIZE = 4096  # rows and columns; the sums of each process then take 400 MB
 HEADER = 128  # bytes of a shard's .npy header
 
 _INDEX_BYTES = 1 << 30  # of a shard's index at most
