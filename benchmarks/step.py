@@ -173,7 +173,7 @@ def report(args: argparse.Namespace, work: Work, makers: Mapping[str, peers.Make
     print(f"{alternate.machine(work.threads)}; {args.device}{peers.versions(list(seconds))}")
     print(
         f"{work.net.name}, batch {args.batch}, {what}, "
-        f"medians of {args.runs} turns of {calls} calls"
+        f"medians of {args.runs} turns of {calls} call{'s' * (calls > 1)}"
     )
     print(f"{'':<24}{'images/s':>9}{'GFLOP/s':>9}  {'ratio (quartiles)':<21}{'peak GB':>8}")
     table = [["library", "images_per_second", "gflops", *RATIO, "peak_gb"]]

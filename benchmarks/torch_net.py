@@ -64,12 +64,10 @@ class GroupedLRN(nn.Module):
         self._alpha = layer.size * layer.alpha
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        own = self._layer
-        parts = [
-            functional.local_response_norm(part, own.size, self._alpha, own.beta, own.k)
-            for part in x.chunk(own.groups, 1)
-        ]
-        return parts[0] if own.groups == 1 else torch.cat(parts, 1)
+        own, (images, channels, *pixels) = self._layer, x.shape
+        groups = x.reshape(images * own.groups, channels // own.groups, *pixels)
+        y = functional.local_response_norm(groups, own.size, self._alpha, own.beta, own.k)
+        return y.reshape(x.shape)
 
 
 class PlainDropout(nn.Dropout):
