@@ -154,22 +154,24 @@ void bind_conv(KernelsClass& kernels) {
       "stride"_a, "pad"_a, "groups"_a, "activation"_a, "algorithm"_a, "filters"_a, "transformed"_a, "workspace"_a);
   kernels.def(
       "conv_backward_data",
-      [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& w_, int stride, int pad, int groups,
-         const std::string& algorithm, const py::object& workspace_) {
+      [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& w_, const py::object& mask_, int stride,
+         int pad, int groups, const std::string& algorithm, const py::object& workspace_) {
         Call call("conv_backward_data");
         const auto dx = call.array<float>("dx", dx_);
         const auto dy = call.array<const float>("dy", dy_);
         const auto w = call.array<const float>("w", w_);
+        const auto mask = call.optional<const float>("mask", mask_);
         const auto workspace = call.optional<float>("workspace", workspace_);
         const ConvShape shape = conv_shape(dx.of_images().shape(), w.shape(), dy.shape(), stride, pad, groups);
+        if (mask) mask->of_shape(dx.shape());
         const ConvAlgorithm wanted = algorithm_of(algorithm);
         at.run(call, [&](StreamHandle stream) {
           float* floats = enough("workspace", workspace, conv_backward_data_workspace(shape, wanted));
-          conv_backward_data<float>(dx, dy, w, floats, shape, wanted, stream);
+          conv_backward_data<float>(dx, dy, w, mask ? mask->data() : nullptr, floats, shape, wanted, stream);
         });
       },
-      "Computes dx, the gradient of the input; workspace may be None if none is needed.", "dx"_a, "dy"_a, "w"_a, py::kw_only(), "stride"_a,
-      "pad"_a, "groups"_a, "algorithm"_a, "workspace"_a);
+      "Computes dx, 0 unless mask > 0; mask may be None, workspace if none is needed.", "dx"_a, "dy"_a, "w"_a, py::kw_only(),
+      "mask"_a = py::none(), "stride"_a, "pad"_a, "groups"_a, "algorithm"_a, "workspace"_a);
   kernels.def(
       "conv_backward_weights",
       [](const Kernels& at, const py::object& dw_, const py::object& x_, const py::object& dy_, int stride, int pad, int groups,

@@ -61,9 +61,10 @@ template <class T>
 void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace, bool transformed, const ConvShape& shape,
                   Activation activation, ConvAlgorithm algorithm, StreamHandle stream);
 std::size_t conv_filter_floats(const ConvShape& shape, ConvAlgorithm algorithm);
-/// Gradient of the input. (conv/dgrad.cu)
+/// Gradient of the input; where x is a ReLU's output, `mask` may be x, else null: the ReLU's input's gradient, 0 where mask is not above 0.
+/// (conv/dgrad.cu)
 template <class T>
-void conv_backward_data(T* dx, const T* dy, const T* w, float* workspace, const ConvShape& shape, ConvAlgorithm algorithm,
+void conv_backward_data(T* dx, const T* dy, const T* w, const T* mask, float* workspace, const ConvShape& shape, ConvAlgorithm algorithm,
                         StreamHandle stream);
 /// Gradient of the filters. (conv/wgrad.cu)
 template <class T>

@@ -47,13 +47,14 @@ class Kernels:
         dy: Array,
         w: Array,
         *,
+        mask: Array | None = None,
         stride: int,
         pad: int,
         groups: int,
         algorithm: str,
         workspace: Array | None,
     ) -> None:
-        """Computes dx, the gradient of the input; workspace may be None if none is needed."""
+        """Computes dx, 0 unless mask > 0; mask may be None, workspace if none is needed."""
 
     def conv_backward_weights(
         self,

@@ -91,6 +91,7 @@ def conv_backward_data(
     w: Array,
     x_shape: Shape,
     *,
+    mask: Array | None = None,
     stride: int = 1,
     pad: int = 0,
     groups: int = 1,
@@ -100,7 +101,9 @@ def conv_backward_data(
 ) -> Array:
     """The input's gradient: dy (K, P, Q, N), w (C/G, R, S, K) -> dx of `x_shape` (C, H, W, N).
 
-    `algorithm` is as in `conv_forward`; `workspace` holds at least `conv_workspace` floats.
+    Where the input x is a ReLU's output, `mask` may be x: the result is the gradient of the ReLU's
+    input, 0 where x is not above 0. `algorithm` is as in `conv_forward`; `workspace` holds at least
+    `conv_workspace` floats.
     """
     at = devices.of(dy)
     out = _or_empty(at, out, x_shape)
@@ -108,7 +111,7 @@ def conv_backward_data(
     how["algorithm"] = algorithm
     if workspace is None:
         workspace = _conv_workspace(at, 1, out.shape, w.shape, dy.shape, how)
-    at.kernels.conv_backward_data(out, dy, w, workspace=workspace, **how)
+    at.kernels.conv_backward_data(out, dy, w, mask=mask, workspace=workspace, **how)
     return out
 
 
@@ -212,16 +215,22 @@ def linear_forward(
 
 
 def linear_backward_data(
-    dy: Array, w: Array, *, workspace: Array | None = None, out: Array | None = None
+    dy: Array,
+    w: Array,
+    *,
+    mask: Array | None = None,
+    workspace: Array | None = None,
+    out: Array | None = None,
 ) -> Array:
     """The input's gradient: dy (K, N), w (F, K) -> dx (F, N).
 
-    `workspace` holds at least `linear_workspace` floats.
+    `mask` (F, N) is as in `conv_backward_data`; `workspace` holds at least `linear_workspace`
+    floats.
     """
     at = devices.of(dy)
     out = _or_empty(at, out, (_shape("w", w, 2)[0], _shape("dy", dy, 2)[1]))
-    dx = _as_map(out)
-    conv_backward_data(_as_map(dy), _as_map(w), dx.shape, workspace=workspace, out=dx)
+    dx, of_x = _as_map(out), None if mask is None else _as_map(mask)
+    conv_backward_data(_as_map(dy), _as_map(w), dx.shape, mask=of_x, workspace=workspace, out=dx)
     return out
 
 

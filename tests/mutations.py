@@ -126,8 +126,8 @@ MUTATIONS = [
     Mutation(
         "epilogue: bias of the first group",
         "csrc/gemm/epilogue.cuh",
-        "simt::Vec<W>(bias[at])",
-        "simt::Vec<W>(bias[row])",
+        "last.finish(at, i, sums)",
+        "last.finish(row, i, sums)",
         CONV,
     ),
     Mutation(
@@ -138,10 +138,18 @@ MUTATIONS = [
         CONV,
     ),
     Mutation(
+        "split sums: no mask",
+        "csrc/gemm/split_k.cuh",
+        "last.finish(by_columns.quotient(static_cast<int>(i)), i, sum)",
+        "(std::is_same_v<Finish, AddBias> ? last : Finish{}).finish("
+        "by_columns.quotient(static_cast<int>(i)), i, sum)",
+        CONV,
+    ),
+    Mutation(
         "split sums: bias of the wrong row",
         "csrc/gemm/split_k.cuh",
-        "bias[by_columns.quotient(static_cast<int>(i))]",
-        "bias[by_columns.quotient(static_cast<int>(i / 2))]",
+        "last.finish(by_columns.quotient(static_cast<int>(i)), i, sum)",
+        "last.finish(by_columns.quotient(static_cast<int>(i / 2)), i, sum)",
         CONV,
     ),
     Mutation(

@@ -29,7 +29,7 @@ std::size_t conv_backward_data_workspace(const ConvShape& s, ConvAlgorithm algor
 }
 
 template <class T>
-void conv_backward_data(T* dx, const T* dy, const T* w, float* workspace, const ConvShape& s, ConvAlgorithm algorithm,
+void conv_backward_data(T* dx, const T* dy, const T* w, const T* mask, float* workspace, const ConvShape& s, ConvAlgorithm algorithm,
                         StreamHandle stream) {
   const simt::Range range(__func__);
   check_conv_shape(s);
@@ -37,18 +37,18 @@ void conv_backward_data(T* dx, const T* dy, const T* w, float* workspace, const 
   if (choose_conv(s, algorithm) == ConvAlgorithm::kWinograd) {
     const auto pass = winograd::Pass::data_gradient(s);
     winograd::transform_filters(workspace, w, pass, stream);
-    winograd::convolve(dx, dy, workspace, nullptr, nullptr, pass, Activation::kNone, stream);
+    winograd::convolve(dx, dy, workspace, MaskGradient<float>{mask}, pass, stream);
     return;
   }
 #endif
   choose_conv(s, algorithm);
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
-    tile_gemm_to_rows<Tile>(FiltersByChannel<T, Tile>(w, s), GradientPatches<T, Tile::kVec>(dy, s), dx, nullptr, Activation::kNone,
-                            workspace, product_of<Tile>(s), stream);
+    tile_gemm_to_rows<Tile>(FiltersByChannel<T, Tile>(w, s), GradientPatches<T, Tile::kVec>(dy, s), dx, MaskGradient<T>{mask}, workspace,
+                            product_of<Tile>(s), stream);
   });
 }
 
-template void conv_backward_data(float*, const float*, const float*, float*, const ConvShape&, ConvAlgorithm, StreamHandle);
+template void conv_backward_data(float*, const float*, const float*, const float*, float*, const ConvShape&, ConvAlgorithm, StreamHandle);
 
 }  // namespace pyalexnet

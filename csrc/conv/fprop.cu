@@ -40,7 +40,7 @@ void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace
     if (conv_algorithm(s, algorithm) == ConvAlgorithm::kWinograd) {
       const auto pass = winograd::Pass::forward(s);
       if (!transformed) winograd::transform_filters(workspace, w, pass, stream);
-      winograd::convolve(y, x, workspace, b, nullptr, pass, activation, stream);
+      winograd::convolve(y, x, workspace, AddBias{b, activation}, pass, stream);
       return;
     }
   }
@@ -49,8 +49,8 @@ void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace
   static_cast<void>(transformed);
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
-    tile_gemm_to_rows<Tile>(FiltersByRow<T, Tile>(w, s), PatchesByColumn<T, Tile::kVec>(x, s), y, b, activation, workspace, product_of(s),
-                            stream);
+    tile_gemm_to_rows<Tile>(FiltersByRow<T, Tile>(w, s), PatchesByColumn<T, Tile::kVec>(x, s), y, AddBias{b, activation}, workspace,
+                            product_of(s), stream);
   });
 }
 

@@ -43,7 +43,7 @@ void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace,
     tile_gemm<Tile>(PatchesByRow<T, Tile::kVec>(x, s), GradientByFilter<T>(dy, s), epilogue, product.rows, product.columns, s.G, split_k,
                     stream);
   });
-  if (splits > 1) add_splits(dw, workspace, nullptr, Activation::kNone, product.elements(), 1, splits, stream);
+  if (splits > 1) add_splits(dw, workspace, AddBias{}, product.elements(), 1, splits, stream);
 }
 
 template void conv_backward_weights(float*, const float*, const float*, float*, const ConvShape&, ConvAlgorithm, StreamHandle);

@@ -21,9 +21,9 @@ struct Pass {
 std::size_t filter_floats(const Pass& pass);
 /// Transforms the filters w of the layer. (conv/winograd_filters.cu)
 void transform_filters(float* u, const float* w, const Pass& pass, StreamHandle stream);
-/// y = activation(convolution + b), where mask > 0, else 0; b and mask may be null. (conv/winograd_fprop.cu)
-void convolve(float* y, const float* x, const float* u, const float* b, const float* mask, const Pass& pass, Activation activation,
-              StreamHandle stream);
+/// y = the convolution, finished by an epilogue's AddBias or MaskGradient<float>. (conv/winograd_fprop.cu)
+template <class Finish>
+void convolve(float* y, const float* x, const float* u, const Finish& last, const Pass& pass, StreamHandle stream);
 /// Gradient of the filters, of the forward pass. The workspace has weight_gradient_floats. (conv/winograd_wgrad.cu)
 std::size_t weight_gradient_floats(const Pass& pass);
 void weight_gradient(float* dw, const float* x, const float* dy, float* workspace, const Pass& pass, StreamHandle stream);

@@ -27,7 +27,7 @@ struct Tasks {
     const int pixels = pass.taps == 3 ? 4 : 3, points = pixels + pass.taps - 1;
     Tasks best{points, 0, 0, 0, 0, 1, Cut::of(pass.rows, pixels, pass.taps), Cut::of(pass.columns, pixels, pass.taps)};
     // Sums fill some 45 % of the cache. Of the blocks that fit, those with the fewest pixels to read.
-    const auto fit = static_cast<int>(l2_bytes() * 9 / 20 / (std::int64_t{points} * 4));
+    const auto fit = static_cast<int>(simt::l2_bytes() * 9 / 20 / (std::int64_t{points} * 4));
     std::int64_t fewest = 0;
     for (int channels = simt::min(simt::round_up(pass.channels, kPanel), fit / kColumns / kPanel * kPanel); channels > 0;
          channels -= kPanel) {

@@ -5,21 +5,43 @@
 
 namespace pyalexnet {
 
-/// Stores whole vectors: out[split][group][row][column] = activation(sums + bias[group][row]).
+/// Finishes sums of a row of the result: adds its bias, applies the activation. As {} it changes nothing.
+struct AddBias {
+  const float* bias = nullptr;  // one per row; may be null
+  Activation activation = Activation::kNone;
+
+  template <int W>
+  __device__ __forceinline__ simt::Vec<W> finish(std::int64_t row, std::int64_t, simt::Vec<W> sums) const {
+    if (bias != nullptr) sums = sums + simt::Vec<W>(bias[row]);
+    return activate(activation, sums);
+  }
+};
+
+/// Finishes sums that are a ReLU's output's gradient: 0 where the output `mask`, of the result's shape, is not above 0. As {} it changes
+/// nothing.
 template <class T>
+struct MaskGradient {
+  const T* mask = nullptr;  // may be null
+
+  template <int W>
+  __device__ __forceinline__ simt::Vec<W> finish(std::int64_t, std::int64_t i, simt::Vec<W> sums) const {
+    return mask == nullptr ? sums : activation_gradient<Activation::kRelu>(sums, simt::load<W>(mask + i));
+  }
+};
+
+/// Stores whole vectors: out[split][group][row][column] = sums, finished.
+template <class T, class Finish>
 struct StoreRows {
   T* out;
-  const float* bias;  // may be null
-  Activation activation;
+  Finish last;
   int rows, columns;       // of a group
   std::int64_t per_split;  // elements of a split
 
   template <int W>
   __device__ __forceinline__ void store(int group, int split, int row, int column, simt::Vec<W> sums) const {
     if (row >= rows || column >= columns) return;
-    const std::int64_t at = std::int64_t{group} * rows + row;
-    if (bias != nullptr) sums = sums + simt::Vec<W>(bias[at]);
-    simt::store<W>(out + split * per_split + at * columns + column, activate(activation, sums));
+    const std::int64_t at = std::int64_t{group} * rows + row, i = at * columns + column;
+    simt::store<W>(out + split * per_split + i, last.finish(at, i, sums));
   }
 };
 

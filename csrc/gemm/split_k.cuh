@@ -69,14 +69,13 @@ inline std::size_t split_floats(const SplitK& split_k, const ProductShape& s) {
   return split_k.splits == 1 ? 0 : static_cast<std::size_t>(split_k.splits * s.elements());
 }
 
-// Computes  out[i] = activation(sum over splits of partial[split][i], first to last, + bias[i / columns])
-// Layout    partial (splits, elements), out (elements); bias may be null
+// Computes  out[i] = sum over splits of partial[split][i], first to last, finished as an element of row i / columns
+// Layout    partial (splits, elements), out (elements)
 // Mapping   a thread owns whole vectors of W elements
 // Cost      splits additions, 4 (splits + 1) bytes an element: bound by memory
-template <class Target, int W, class T>
+template <class Target, int W, class T, class Finish>
 __global__ void __launch_bounds__(Target::kThreads)
-    add_splits_kernel(T* out, const float* partial, const float* bias, Activation activation, std::int64_t elements,
-                      simt::FastDiv by_columns, int splits) {
+    add_splits_kernel(T* out, const float* partial, Finish last, std::int64_t elements, simt::FastDiv by_columns, int splits) {
   constexpr int kAtOnce = 8;  // loads in flight
   std::int64_t i = (std::int64_t{blockIdx.x} * Target::kThreads * Target::kVecsPerThread + threadIdx.x) * W;
   for (int v = 0; v < Target::kVecsPerThread && i < elements; ++v, i += Target::kThreads * W) {
@@ -95,26 +94,24 @@ __global__ void __launch_bounds__(Target::kThreads)
       for (int j = 0; j < kAtOnce; ++j) sum = sum + pieces[j];
     }
     for (; split < splits; ++split) sum = sum + piece(split);
-    if (bias != nullptr) sum = sum + simt::Vec<W>(bias[by_columns.quotient(static_cast<int>(i))]);
-    sum = activate(activation, sum);
     if (count == W)
-      simt::store<W>(out + i, sum);
+      simt::store<W>(out + i, last.finish(by_columns.quotient(static_cast<int>(i)), i, sum));
     else
       simt::store_first<W>(out + i, count, sum);
   }
 }
 
-/// Adds the splits of a product; a bias belongs to `columns` consecutive elements, a multiple of the vector's width.
-template <class T>
-void add_splits(T* out, const float* partial, const float* bias, Activation activation, std::int64_t elements, int columns, int splits,
-                simt::Stream stream) {
+/// Adds the splits of a product and finishes the sums; a row is `columns` consecutive elements. Where `elements` are no multiple of the
+/// vector's width, the last ones are not finished.
+template <class T, class Finish>
+void add_splits(T* out, const float* partial, const Finish& last, std::int64_t elements, int columns, int splits, simt::Stream stream) {
   with_target([&](auto target) {
     using Target = decltype(target);
     const auto launch = [&](auto width) {
       constexpr int W = decltype(width)::value;
       constexpr std::int64_t kPerBlock = std::int64_t{Target::kThreads} * Target::kVecsPerThread * W;
-      simt::launch(add_splits_kernel<Target, W, T>, simt::grid_extent(simt::ceil_div(elements, kPerBlock)), Target::kThreads, 0, stream,
-                   out, partial, bias, activation, elements, simt::FastDiv(columns), splits);
+      simt::launch(add_splits_kernel<Target, W, T, Finish>, simt::grid_extent(simt::ceil_div(elements, kPerBlock)), Target::kThreads, 0,
+                   stream, out, partial, last, elements, simt::FastDiv(columns), splits);
     };
     if (Target::kOnGpu && elements % Target::kVec != 0)  // the splits are not aligned
       launch(std::integral_constant<int, 1>{});
@@ -123,20 +120,19 @@ void add_splits(T* out, const float* partial, const float* bias, Activation acti
   });
 }
 
-/// Launches a product whose columns are images: out[group][row][column] = activation(C + bias[group][row]). `workspace` has split_floats.
-template <class Tile, class A, class B, class T>
-void tile_gemm_to_rows(const A& a, const B& b, T* out, const float* bias, Activation activation, float* workspace, const ProductShape& s,
-                       simt::Stream stream) {
+/// Launches a product whose columns are images: out[group][row][column] = C, finished. `workspace` has split_floats.
+template <class Tile, class A, class B, class T, class Finish>
+void tile_gemm_to_rows(const A& a, const B& b, T* out, const Finish& last, float* workspace, const ProductShape& s, simt::Stream stream) {
   const SplitK split_k = choose_output_split_k<Tile>(s);
   if (split_k.splits == 1) {
-    const StoreRows<T> epilogue{out, bias, activation, s.rows, s.columns, 0};
+    const StoreRows<T, Finish> epilogue{out, last, s.rows, s.columns, 0};
     tile_gemm<Tile>(a, b, epilogue, s.rows, s.columns, s.groups, split_k, stream);
     return;
   }
   if constexpr (Tile::kOnGpu) {
-    const StoreRows<float> epilogue{workspace, nullptr, Activation::kNone, s.rows, s.columns, s.elements()};
+    const StoreRows<float, Finish> epilogue{workspace, Finish{}, s.rows, s.columns, s.elements()};
     tile_gemm<Tile>(a, b, epilogue, s.rows, s.columns, s.groups, split_k, stream);
-    add_splits(out, workspace, bias, activation, s.elements(), s.columns, split_k.splits, stream);
+    add_splits(out, workspace, last, s.elements(), s.columns, split_k.splits, stream);
   }
 }
 

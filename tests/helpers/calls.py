@@ -62,7 +62,9 @@ CALLS = {
         _CONV | {"activation": "relu", "transformed": False},
     ),
     "conv_backward_data": Call(
-        {"dx": _X, "dy": _Y, "w": _W, "workspace": _WORKSPACE}, ("dx", "workspace"), _CONV
+        {"dx": _X, "dy": _Y, "w": _W, "mask": _X, "workspace": _WORKSPACE},
+        ("dx", "workspace"),
+        _CONV,
     ),
     "conv_backward_weights": Call(
         {"dw": _W, "x": _X, "dy": _Y, "workspace": _WORKSPACE}, ("dw", "workspace"), _CONV

@@ -66,9 +66,12 @@ def forward(
     return ops.conv_forward(x, w, b, activation=activation, **how)
 
 
-def backward_data(case: Case, dy: np.ndarray, w: np.ndarray, workspace=None) -> np.ndarray:
+def backward_data(
+    case: Case, dy: np.ndarray, w: np.ndarray, mask=None, workspace=None
+) -> np.ndarray:
     x_shape = (*case.x[:3], dy.shape[3])
-    return ops.conv_backward_data(dy, w, x_shape, **DIRECT, **case.how, workspace=workspace)
+    how = {**DIRECT, **case.how}
+    return ops.conv_backward_data(dy, w, x_shape, mask=mask, workspace=workspace, **how)
 
 
 def backward_weights(case: Case, x: np.ndarray, dy: np.ndarray, workspace=None) -> np.ndarray:
@@ -103,6 +106,15 @@ def test_backward_weights_of_integers(case, rng):
         x.astype(float), dy.astype(float), case.w, **case.how
     )
     assert_exact(dw, expected)
+
+
+def test_backward_data_with_the_mask_of_a_relu(few, rng):
+    dy, w, x = padded(floats(rng, *few.y)), floats(rng, *few.w), padded(floats(rng, *few.x))
+    x[rng.random(x.shape) < 0.2] = 0
+    x[rng.random(x.shape) < 0.01] = np.nan
+    x[rng.random(x.shape) < 0.01] = np.inf
+    dx = backward_data(few, dy, w)
+    assert_exact(backward_data(few, dy, w, x), np.where(x > 0, dx, 0))
 
 
 # Floats: errors
@@ -423,6 +435,7 @@ def test_forward_refuses(changed, message):
         ({"w": np.zeros((2, 3, 3, 8), np.float32)}, " 8 channels"),
         ({"out": maps(5, 5, 5)}, "groups"),
         ({"out": maps(4, 5, 5).astype(np.float64)}, "^dx .*dtype"),
+        ({"mask": maps(6, 5, 5)}, "^mask has shape"),
         ({"stride": -2}, "^stride is -2"),
     ],
 )

@@ -101,7 +101,7 @@ class Case:
 
 def windows(rng: np.random.Generator) -> tuple[dict[str, int], tuple[int, ...], tuple[int, ...]]:
     """Options, rows and columns of an input, and of the places of windows in it."""
-    size, stride = int(rng.integers(1, 6)), int(rng.integers(1, 4))
+    size, stride = (int(rng.integers(1, 5)) for _ in range(2))
     pad = int(rng.integers(0, size + 1))
     inputs = tuple(int(n) for n in rng.integers(1, 12, 2))
     span = [n + 2 * pad - size for n in inputs]
@@ -115,10 +115,13 @@ def conv(rng: np.random.Generator, call: Call) -> Call:
     channels, filters = (groups * int(rng.integers(1, 6)) for _ in range(2))
     shapes = {"x": (channels, *inputs, images), "y": (filters, *places, images)}
     shapes |= {"w": (channels // groups, size, size, filters), "b": (filters,)}
-    shapes |= {"dx": shapes["x"], "dy": shapes["y"], "dw": shapes["w"]}
+    shapes |= {"dx": shapes["x"], "mask": shapes["x"], "dy": shapes["y"], "dw": shapes["w"]}
     shapes |= {name: (int(rng.choice([0, 100, 1 << 16])),) for name in ("workspace", "filters")}
     arrays = {name: Spec(tuple(max(0, extent) for extent in shapes[name])) for name in call.arrays}
-    how |= {"groups": groups, "algorithm": str(rng.choice(["", "", "direct", "winograd"]))}
+    how |= {
+        "groups": groups,
+        "algorithm": str(rng.choice(["", "direct", "winograd"], p=[0.5, 0.4, 0.1])),
+    }
     return replace(call, arrays=arrays, options=call.options | how)
 
 

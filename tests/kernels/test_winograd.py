@@ -129,6 +129,14 @@ def test_bias_and_activation(rng):
     assert np.isnan(y[3]).all() and np.isfinite(np.delete(y, 3, axis=0)).all()
 
 
+@host
+def test_a_mask_is_applied_to_the_data_gradient(case, rng):
+    dy, w, mask = padded(floats(rng, *case.y)), floats(rng, *case.w), padded(floats(rng, *case.x))
+    plain = backward_data(case, dy, w)
+    masked = backward_data(case, dy, w, mask=mask)
+    assert_exact(masked, np.where(mask > 0, plain, np.float32(0)))
+
+
 # What does not change the bits
 
 
