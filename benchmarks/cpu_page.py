@@ -38,34 +38,42 @@ TABLES = {
     "infer-torchvision": Table("step.py", tuple(f"{_INFER} --batch {n}" for n in (128, 16, 10, 1))),
     "layers-torchvision": Table("layers.py", ("--net torchvision --runs 7",)),
     "layers-paper": Table("layers.py", ("--net paper --runs 7",)),
+    "accuracy": Table("winograd_accuracy.py", ("",)),
 }
 
 
 def measured(table: Table) -> str:
     """Runs the commands; returns the table with what it was measured by."""
-    commit = subprocess.run(
-        ["git", "-C", ROOT, "log", "-1", "--format=%cs %h"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
+    log = ["git", "-C", str(ROOT), "log", "-1", "--format=%cs (%h)"]
     parts, machine = [], ""
     for options in table.options:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "out.csv"
-            command = [sys.executable, str(ROOT / "benchmarks" / table.script), *options.split()]
-            done = subprocess.run(
-                [*command, f"--csv={path}"], check=True, stdout=subprocess.PIPE, text=True
-            )
-            with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-        said = done.stdout.splitlines()
+        said, rows = _run(
+            [sys.executable, str(ROOT / "benchmarks" / table.script), *options.split()]
+        )
         machine = next(line for line in said if " threads; " in line)
-        lines = markdown(rows)
-        if said[-1].startswith(("ratio ", f"{len(rows)} ")) or "reach" in said[-1]:
-            lines += ["", f"{said[-1][:1].upper()}{said[-1][1:]}."]
-        parts.append("\n".join([f"`python benchmarks/{table.script} {options}`:", "", *lines]))
-    return "\n\n".join([f"{machine}; commit of {commit}.", *parts])
+        if rows:
+            lines = [*markdown(rows), "", f"{said[-1][0].upper()}{said[-1][1:]}."]
+        else:  # it prints Markdown itself
+            lines = said[said.index("") + 1 :]
+        command = f"python benchmarks/{table.script} {options}".rstrip()
+        parts.append("\n".join([f"`{command}`:", "", *lines]))
+    return "\n\n".join([f"{machine}; commit of {_output(log)}.", *parts])
+
+
+def _run(command: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """The lines that a benchmark prints, and the rows of its CSV file if it can write one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "out.csv"
+        can = "--csv" in _output([*command[:2], "--help"])
+        said = _output([*command, f"--csv={path}"] if can else command).splitlines()
+        if not can:
+            return said, []
+        with path.open(newline="") as file:
+            return said, list(csv.DictReader(file))
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
 def markdown(rows: Sequence[dict[str, str]]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from nets import overhang
+from nets import NoCounterpart, overhang
 from onnx import helper, numpy_helper
 
 from pyalexnet.device import Floats, Shape
@@ -35,7 +35,8 @@ Infer = Callable[[Floats], Floats]  #: (N, C, H, W) to logits (N, classes)
 def save(net: Net, state: Mapping[str, Floats], batch: int, path: Path) -> None:
     """Writes a net in test mode, from "x" (N, C, H, W) to "logits" (N, classes).
 
-    `state` is as `pyalexnet.Model.state` returns it.
+    `state` is as `pyalexnet.Model.state` returns it. Raises NoCounterpart for a layer that ONNX has
+    not.
     """
     graph = _Graph(net, state, batch)
     model = helper.make_model(
@@ -96,8 +97,9 @@ class _Graph:
             return self._activate(self._node("Sum", *inputs), layer.activation)
         if isinstance(layer, Concat):
             return self._node("Concat", *inputs, axis=1)
-        assert isinstance(layer, ReLU | Tanh)
-        return self._activate(x, layer.prefix)
+        if isinstance(layer, ReLU | Tanh):
+            return self._activate(x, layer.prefix)
+        raise NoCounterpart(f"ONNX has no counterpart of {layer}")
 
     def _activate(self, x: str, activation: str) -> str:
         return self._node({"relu": "Relu", "tanh": "Tanh"}[activation], x) if activation else x

@@ -24,7 +24,7 @@ class Work(NamedTuple):
     device: str  #: "host" or "cuda:<index>"
     batch: int
     threads: int
-    onnx: Path  #: the net for ONNX Runtime and OpenVINO
+    onnx: Path  #: where the net lies for ONNX Runtime and OpenVINO
 
 
 class Peer(NamedTuple):
@@ -34,6 +34,7 @@ class Peer(NamedTuple):
     logits: Callable[[Floats], Floats]  #: in test mode, of images (N, C, H, W)
 
 
+#: Makes a peer with these weights; without, those of a peer of the same work before.
 Make = Callable[[Work, Mapping[str, Floats] | None], Peer]
 
 
@@ -43,7 +44,7 @@ def installed(name: str) -> bool:
 
 
 def makers(work: Work, compiled: bool) -> dict[str, Make]:
-    """The peers that are installed, by name: functions that make them with the weights given."""
+    """The peers that are installed, by name."""
     found: dict[str, Make] = {}
     if installed("torch"):
         for compile in (False, True)[: 1 + compiled]:
@@ -73,6 +74,8 @@ def _onnx(package: str) -> Make:
     def make(work: Work, state: Mapping[str, Floats] | None) -> Peer:
         import onnx_net
 
+        if state is not None:
+            onnx_net.save(work.net, state, work.batch, work.onnx)
         runner = {"onnxruntime": onnx_net.onnx_runtime, "openvino": onnx_net.openvino}[package]
         infer = runner(work.onnx, work.threads)
         x = np.random.default_rng(0).standard_normal((work.batch, *work.net.input), np.float32)

@@ -118,10 +118,6 @@ def prepared(
     x = np.ascontiguousarray(
         part.device.download(part.input.out)[..., : work.batch].transpose(channels_first)
     )
-    if any(name in makers for name in ("ONNX Runtime", "OpenVINO")):
-        import onnx_net
-
-        onnx_net.save(work.net, state, work.batch, work.onnx)
     ways = {OURS: ours(work, model)}
     for name, make in makers.items():
         try:

@@ -172,3 +172,47 @@ def test_each_turn_gives_a_ratio_and_begins_with_another_way() -> None:
 def test_nets_have_names_of_the_benchmarks_own() -> None:
     assert nets.get("paper") == nets.get("alexnet")
     assert nets.get("torchvision") == nets.get("alexnet-one-tower")
+
+
+def test_a_table_of_the_page() -> None:
+    page = load("cpu_page")
+    steps = [
+        {"library": name, "images_per_second": "12.50", "gflops": "9.0", "ratio": ratio}
+        | {"ratio_low": "1.4", "ratio_high": "1.6", "peak_gb": "0.100"}
+        for name, ratio in (("pyalexnet", "1.000"), ("PyTorch", "1.500"))
+    ]
+    assert page.markdown(steps) == [
+        "| library | images/s | GFLOP/s | ratio | peak GB |",
+        "|---|---|---|---|---|",
+        "| pyalexnet | 12.50 | 9.0 |  | 0.100 |",
+        "| PyTorch | 12.50 | 9.0 | 1.50 (1.40 to 1.60) | 0.100 |",
+    ]
+    [row] = page.markdown(
+        [
+            {
+                "layer": "fc6",
+                "ratio": "1.1",
+                "ratio_low": "1",
+                "ratio_high": "2",
+                "below_target": "yes",
+            }
+        ]
+    )[2:]
+    assert row == "| fc6 | 1.10 (1.00 to 2.00) < |"
+
+
+def test_every_table_has_a_place_on_the_page() -> None:
+    page = load("cpu_page")
+    text = page.PAGE.read_text(encoding="utf-8")
+    for name in page.TABLES:
+        renewed = page.renew(text, name, "| new |")
+        assert f"<!-- measured: {name} -->\n\n| new |\n\n<!-- end -->" in renewed
+    with pytest.raises(SystemExit, match=r"cpu\.md has 0 places for other; expected one"):
+        page.renew(text, "other", "")
+
+
+def test_winograds_error_lies_within_directs_seeds() -> None:
+    accuracy = load("winograd_accuracy")
+    assert accuracy.row("direct", [0.1, 0.12]) == "| direct | 11.00 % | 1.41 | 10.00, 12.00 |"
+    assert "within the spread" in accuracy.verdict([0.1, 0.12], [0.09, 0.13])
+    assert "outside the spread" in accuracy.verdict([0.1, 0.12], [0.11, 0.15])
