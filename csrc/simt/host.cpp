@@ -23,14 +23,14 @@ Execution& execution() {
 }
 
 std::int64_t l2_bytes() {
-  constexpr std::int64_t kUsual = 1 << 20, kLeast = 1 << 18;
+  constexpr std::int64_t kUsual = 1 << 20, kLeast = 1 << 16;
 #if defined(_SC_LEVEL2_CACHE_SIZE)
   static const std::int64_t found = sysconf(_SC_LEVEL2_CACHE_SIZE);
 #else
   static const std::int64_t found = 0;
 #endif
-  if (execution().l2_bytes != 0) return execution().l2_bytes;
-  return found <= 0 ? kUsual : std::max(found, kLeast);
+  const std::int64_t asked = execution().l2_bytes, bytes = asked != 0 ? asked : found > 0 ? found : kUsual;
+  return std::max(bytes, kLeast);
 }
 
 namespace {
