@@ -31,13 +31,13 @@ class Table(NamedTuple):
     options: tuple[str, ...]
 
 
-_INFER = "--net torchvision --what infer --runs 15"
+_INFER = "--net torchvision --what infer --runs 9"
 TABLES = {
-    "train-torchvision": Table("step.py", ("--net torchvision --runs 9",)),
-    "train-paper": Table("step.py", ("--net paper --runs 5",)),
+    "train-torchvision": Table("step.py", ("--net torchvision --runs 5",)),
+    "train-paper": Table("step.py", ("--net paper --runs 3",)),
     "infer-torchvision": Table("step.py", tuple(f"{_INFER} --batch {n}" for n in (128, 16, 10, 1))),
-    "layers-torchvision": Table("layers.py", ("--net torchvision --runs 7",)),
-    "layers-paper": Table("layers.py", ("--net paper --runs 7",)),
+    "layers-torchvision": Table("layers.py", ("--net torchvision --runs 3",)),
+    "layers-paper": Table("layers.py", ("--net paper --runs 3",)),
     "accuracy": Table("winograd_accuracy.py", ("",)),
 }
 
@@ -124,7 +124,8 @@ def main() -> None:
             for options in table.options:
                 print(f"{name}: python benchmarks/{table.script} {options}")
         elif not args.tables or name in args.tables:
-            page = renew(PAGE.read_text(encoding="utf-8"), name, measured(table))
+            found = measured(table)  # minutes, in which another may write the page
+            page = renew(PAGE.read_text(encoding="utf-8"), name, found)
             PAGE.write_text(page, encoding="utf-8")
             print(f"{name}: written", flush=True)
 
