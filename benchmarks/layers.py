@@ -1,14 +1,17 @@
 """Times every kernel of a net, layer by layer, against PyTorch if it is installed.
 
     python benchmarks/layers.py                       # the paper's net on the CPU, batch 128
+    python benchmarks/layers.py --net torchvision --only conv
     python benchmarks/layers.py --device cuda:0       # on a GPU, against cuDNN
     python benchmarks/layers.py --net mine.json --no-peer
 
-A row is one kernel at one layer's sizes; ours and PyTorch's take turns in one process. GFLOP/s
-count a multiplication and an addition as two operations. GB/s count each input read once and each
-output written once. On a GPU, a turn is a CUDA graph of 20 calls, cuDNN chooses the fastest of its
-algorithms, and PyTorch is timed in fp32 and with TF32. Calls of a turn find in L2 what the call
-before left there.
+A row is one kernel at one layer's sizes; ours and PyTorch's, in both memory layouts, take turns in
+one process. Each turn gives a ratio to each of PyTorch's ways; the last columns have the lowest
+ratio's median and quartiles, and "<" where the median of a layer with weights is below --target.
+The last line counts these. GFLOP/s count a multiplication and an addition as two operations. GB/s
+count each input read once and each output written once. On a GPU, a turn is a CUDA graph of 20
+calls, cuDNN chooses the fastest of its algorithms, and PyTorch is also timed with TF32, which is
+not a candidate for the lowest ratio. Calls of a turn find in L2 what the call before left there.
 """
 
 from __future__ import annotations
@@ -16,17 +19,18 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
-from collections.abc import Callable, Iterator
+import statistics
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import alternate
 import gpu_graphs
+import nets
 import numpy as np
 
 from pyalexnet import device as devices
 from pyalexnet import ops
-from pyalexnet.nn import zoo
 from pyalexnet.nn.layers import LRN, Conv, Layer, Linear, MaxPool, ReLU, Tanh
 from pyalexnet.nn.net import Net
 
@@ -186,17 +190,20 @@ class Bench:
 
 
 class Result(NamedTuple):
-    """A measured row; a value that does not apply is empty."""
+    """A measured row."""
 
     layer: str
     kernel: str
-    ms: str
-    gflops: str
-    gbps: str
-    pytorch_ms: str = ""
-    ratio: str = ""
-    tf32_ms: str = ""
-    tf32_ratio: str = ""
+    ms: float
+    gflops: float  #: 0 for a kernel without multiplications
+    gbps: float
+    peers_ms: dict[str, float]
+    ratio: alternate.Spread | None  #: to the fastest peer; None without one
+    weighty: bool  #: whether the layer has weights
+
+    def misses(self, target: float) -> bool:
+        """Whether the layer has weights and its ratio is below the target."""
+        return self.weighty and self.ratio is not None and self.ratio.median < target
 
 
 def measure(bench: Bench, net: Net, only: str, runs: int, peers: Any) -> Iterator[Result]:
@@ -204,67 +211,98 @@ def measure(bench: Bench, net: Net, only: str, runs: int, peers: Any) -> Iterato
     first = next(name for name, parameters in net.layer_parameters() if parameters)
     for i, (name, layer) in enumerate(zip(net.names, net.layers, strict=True)):
         shape = net.input_shapes(i)[0]
-        rows = bench.rows(layer, shape) if name.startswith(only) else iter(())
-        theirs = None
-        for row in rows:
+        if not name.startswith(only):
+            continue
+        theirs: dict[str, Any] = {}
+        for row in bench.rows(layer, shape):
             if (name, row.what) == (first, "data gradient"):
                 continue  # training needs no gradient of the images
-            ways = [bench.timed(row.run)]
+            ways = {"": bench.timed(row.run)}
             if peers:
                 theirs = theirs or peers.ways(layer, shape, bench.batch, bench.device.name)
-                ways += peers.timed(theirs[row.what], bench.device.name)
-            times, ratios = alternate.medians(ways, runs)
-            seconds = [time / bench.calls for time in times]
-            against: list[str] = []
-            for theirs_seconds, ratio in zip(seconds[1:], ratios[1:], strict=True):
-                against += [f"{theirs_seconds * 1e3:.3f}", f"{ratio:.2f}"]
+                ways |= peers.timed(theirs, row.what, bench.device.name)
+            turns = dict(zip(ways, alternate.turns(list(ways.values()), runs), strict=True))
+            ms = {way: statistics.median(s) / bench.calls * 1e3 for way, s in turns.items()}
+            ratios = [
+                alternate.ratios(turns[""], seconds)
+                for way, seconds in turns.items()
+                if way and "TF32" not in way
+            ]
+            own = ms.pop("")
             yield Result(
                 name,
                 row.what,
-                f"{seconds[0] * 1e3:.3f}",
-                f"{row.flop / seconds[0] / 1e9:.0f}" if row.flop else "",
-                f"{row.bytes / seconds[0] / 1e9:.1f}",
-                *against,
+                own,
+                row.flop / own / 1e6,
+                row.bytes / own / 1e6,
+                ms,
+                min(ratios) if ratios else None,
+                bool(layer.parameters(shape)),
             )
+
+
+def write_csv(path: Path, names: Sequence[str], results: Sequence[Result], target: float) -> None:
+    """Writes the rows; a value that does not apply is empty."""
+    head = ["layer", "kernel", "ms", "gflops", "gbps", *(f"{name} ms" for name in names)]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*head, "ratio", "ratio_low", "ratio_high", "below_target"])
+        for own in results:
+            peers = [f"{own.peers_ms[name]:.3f}" if name in own.peers_ms else "" for name in names]
+            ratio = [f"{value:.3f}" for value in own.ratio] if own.ratio else [""] * 3
+            gflops = f"{own.gflops:.1f}" if own.gflops else ""
+            numbers = [f"{own.ms:.3f}", gflops, f"{own.gbps:.1f}", *peers, *ratio]
+            below = "yes" if own.misses(target) else ""
+            writer.writerow([own.layer, own.kernel, *numbers, below])
 
 
 def main() -> None:
     """Runs the benchmark that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="host", help="host or cuda:0 (default: host)")
-    parser.add_argument("--net", default="alexnet", help=f"{', '.join(zoo.NAMES)} or a .json file")
+    parser.add_argument("--net", default="paper", help=nets.HELP)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--runs", type=int, default=5, help="timed turns (default: 5)")
     parser.add_argument("--only", default="", help="layers with names that start so: conv, fc6")
+    parser.add_argument("--target", type=float, default=1.2, help="ratio to reach (default: 1.2)")
     parser.add_argument("--no-peer", action="store_true", help="without PyTorch")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the rows to FILE")
     args = parser.parse_args()
 
-    bench, net = Bench(args.device, args.batch), zoo.get(args.net)
+    bench, net = Bench(args.device, args.batch), nets.get(args.net)
     threads = devices.get("host").lib.threads()
     title = f"{alternate.machine(threads)}; {args.device}"
     peers: Any = None
+    names: tuple[str, ...] = ()
     if not args.no_peer and importlib.util.find_spec("torch") is not None:
         import torch
         import torch_layers
 
         peers = torch_layers
-
         peers.prepare(args.device, threads)
-        title += f"; PyTorch {torch.__version__}"
+        names = peers.names(args.device)
+        title += f"; PyTorch {torch.__version__}: {', '.join(names)}"
     print(title)
     print(f"{net.name}, batch {args.batch}, medians of {args.runs} turns of {bench.calls} calls")
-    line = "{:<8}{:<17}{:>9}{:>9}{:>8}{:>12}{:>7}{:>9}{:>7}".format
-    theirs = ("PyTorch ms", "ratio") if peers else ("", "")
-    tf32 = ("TF32 ms", "ratio") if peers and args.device != "host" else ("", "")
-    print(line("layer", "kernel", "ms", "GFLOP/s", "GB/s", *theirs, *tf32).rstrip())
+    widths = [max(9, len(name) + 4) for name in names]
+    theirs = "".join(f"{name + ' ms':>{w}}" for name, w in zip(names, widths, strict=True))
+    print(f"{'layer':<8}{'kernel':<16}{'ms':>9}{'GFLOP/s':>9}{'GB/s':>7}{theirs}  ratio")
     results = []
-    for result in measure(bench, net, args.only, args.runs, peers):
-        print(line(*result).rstrip(), flush=True)
-        results.append(result)
+    for own in measure(bench, net, args.only, args.runs, peers):
+        gflops = f"{own.gflops:.0f}" if own.gflops else ""
+        line = f"{own.layer:<8}{own.kernel:<16}{own.ms:>9.3f}{gflops:>9}{own.gbps:>7.1f}"
+        for name, width in zip(names, widths, strict=True):
+            line += f"{own.peers_ms[name]:>{width}.3f}" if name in own.peers_ms else " " * width
+        if own.ratio:
+            line += f"  {own.ratio}{'  <' * own.misses(args.target)}"
+        print(line.rstrip(), flush=True)
+        results.append(own)
+    weighty = [own for own in results if own.weighty and own.ratio]
+    if weighty:
+        reached = sum(not own.misses(args.target) for own in weighty)
+        print(f"{reached} of {len(weighty)} kernels with weights reach {args.target:g}")
     if args.csv:
-        with args.csv.open("w", newline="") as file:
-            csv.writer(file).writerows([Result._fields, *results])
+        write_csv(args.csv, names, results, args.target)
 
 
 if __name__ == "__main__":

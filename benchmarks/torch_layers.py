@@ -1,17 +1,18 @@
 """PyTorch's counterparts of the kernels that `layers.py` times.
 
-Each function returns calls that run a layer's kernels on random tensors, under the names that
-`layers.py` uses.
+Each function returns calls that run a layer's kernels on random tensors of one memory layout, under
+the names that `layers.py` uses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gpu_graphs
 import torch
-import torch_alexnet
+import torch_net
+from nets import overhang
 from torch.nn import functional
 
 from pyalexnet.nn.layers import LRN, Conv, Layer, Linear, MaxPool, ReLU, Tanh
@@ -25,15 +26,26 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-def conv(layer: Conv, shape: tuple[int, ...], batch: int, where: str) -> Ways:
+class Place(NamedTuple):
+    """Where tensors lie: a device of PyTorch's, and the layout of maps there."""
+
+    where: str
+    layout: torch.memory_format = torch.contiguous_format
+
+    def random(self, *shape: int) -> torch.Tensor:
+        """Random numbers; maps (N, C, H, W) in the layout."""
+        numbers = torch.randn(shape, device=self.where)
+        return numbers.to(memory_format=self.layout) if len(shape) == 4 else numbers
+
+
+def conv(layer: Conv, shape: tuple[int, ...], batch: int, at: Place) -> Ways:
     """Forward with bias and activation, and both gradients."""
     (c, h, w), (k, p, q) = shape, layer.output_shape(shape)
-    x, stride, pad = torch.randn(batch, c, h, w, device=where), layer.stride, layer.pad
-    # PyTorch needs an explicit border where the last window reaches over it.
-    over = [(n - 1) * stride + layer.size - size - 2 * pad for n, size in ((q, w), (p, h))]
-    x = functional.pad(x, (0, max(0, over[0]), 0, max(0, over[1])))
-    weight = torch.randn(k, c // layer.groups, layer.size, layer.size, device=where)
-    bias, dy = torch.randn(k, device=where), torch.randn(batch, k, p, q, device=where)
+    # PyTorch needs an explicit border where the last window reaches over its own.
+    over = overhang(layer, shape)
+    x, stride, pad = at.random(batch, c, h + over[0], w + over[1]), layer.stride, layer.pad
+    weight = at.random(k, c // layer.groups, layer.size, layer.size)
+    bias, dy = at.random(k), at.random(batch, k, p, q)
     activate = _ACTIVATIONS[layer.activation]
 
     def gradient(data: bool) -> Any:
@@ -51,11 +63,11 @@ def conv(layer: Conv, shape: tuple[int, ...], batch: int, where: str) -> Ways:
     }
 
 
-def linear(layer: Linear, shape: tuple[int, ...], batch: int, where: str) -> Ways:
+def linear(layer: Linear, shape: tuple[int, ...], batch: int, at: Place) -> Ways:
     """Forward with bias and activation, and both gradients."""
     f, k = torch.Size(shape).numel(), layer.features
-    x, weight = torch.randn(batch, f, device=where), torch.randn(k, f, device=where)
-    bias, dy = torch.randn(k, device=where), torch.randn(batch, k, device=where)
+    x, weight = at.random(batch, f), at.random(k, f)
+    bias, dy = at.random(k), at.random(batch, k)
     activate = _ACTIVATIONS[layer.activation]
     return {
         "forward": lambda: activate(functional.linear(x, weight, bias)),
@@ -64,36 +76,35 @@ def linear(layer: Linear, shape: tuple[int, ...], batch: int, where: str) -> Way
     }
 
 
-def lrn(layer: LRN, shape: tuple[int, ...], batch: int, where: str) -> Ways:
+def lrn(layer: LRN, shape: tuple[int, ...], batch: int, at: Place) -> Ways:
     """Forward and backward."""
-    norm = torch_alexnet.TowerLRN(layer.groups, layer.size, layer.alpha, layer.beta, layer.k)
-    return _with_autograd(norm, shape, batch, where)
+    return _with_autograd(torch_net.GroupedLRN(layer), shape, batch, at)
 
 
-def pool(layer: MaxPool, shape: tuple[int, ...], batch: int, where: str) -> Ways:
+def pool(layer: MaxPool, shape: tuple[int, ...], batch: int, at: Place) -> Ways:
     """Forward and backward."""
 
     def forward(x: torch.Tensor) -> torch.Tensor:
         size, stride = layer.size, layer.stride
         return functional.max_pool2d(x, size, stride, padding=layer.pad, ceil_mode=layer.ceil_mode)
 
-    return _with_autograd(forward, shape, batch, where)
+    return _with_autograd(forward, shape, batch, at)
 
 
-def activation(layer: ReLU | Tanh, shape: tuple[int, ...], batch: int, where: str) -> Ways:
+def activation(layer: ReLU | Tanh, shape: tuple[int, ...], batch: int, at: Place) -> Ways:
     """Forward and backward."""
     way = torch.relu if isinstance(layer, ReLU) else torch.tanh
-    return _with_autograd(way, shape, batch, where)
+    return _with_autograd(way, shape, batch, at)
 
 
 def _with_autograd(
     forward: Callable[[torch.Tensor], torch.Tensor],
     shape: tuple[int, ...],
     batch: int,
-    where: str,
+    at: Place,
 ) -> Ways:
     """Forward, and autograd's backward of a forward pass that is not timed."""
-    x = torch.randn(batch, *shape, device=where, requires_grad=True)
+    x = at.random(batch, *shape).requires_grad_()
     y = forward(x)
     dy = torch.randn_like(y)
     return {
@@ -112,9 +123,27 @@ _KINDS: dict[type[Layer], Callable[..., Ways]] = {
 }
 
 
-def ways(layer: Layer, shape: tuple[int, ...], batch: int, device: str) -> Ways:
-    """PyTorch's kernels of a layer with an input of `shape`, on "host" or "cuda:<index>"."""
-    return _KINDS[type(layer)](layer, shape, batch, "cpu" if device == "host" else device)
+_LAYOUTS = {"PyTorch": torch.contiguous_format, "channels last": torch.channels_last}
+
+
+def names(device: str) -> tuple[str, ...]:
+    """Names of PyTorch's ways on a device: layouts, on a GPU also with TF32."""
+    if device == "host":
+        return tuple(_LAYOUTS)
+    return tuple(f"{layout}{tf32}" for layout in _LAYOUTS for tf32 in ("", " TF32"))
+
+
+def ways(layer: Layer, shape: tuple[int, ...], batch: int, device: str) -> dict[str, Ways]:
+    """PyTorch's kernels of a layer with an input of `shape`, on "host" or "cuda:<index>".
+
+    By layout; where input and output are no maps, there is one.
+    """
+    where = "cpu" if device == "host" else device
+    count = 1 if isinstance(layer, Linear) or len(shape) < 3 else 2
+    return {
+        name: _KINDS[type(layer)](layer, shape, batch, Place(where, layout))
+        for name, layout in list(_LAYOUTS.items())[:count]
+    }
 
 
 def prepare(device: str, threads: int) -> None:
@@ -131,15 +160,16 @@ def use_tf32(on: bool) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = on
 
 
-def timed(way: Callable[[], Any], device: str) -> list[Callable[[], None]]:
-    """Returns functions that call `way` and wait for the device.
+def timed(ways: dict[str, Ways], what: str, device: str) -> dict[str, Callable[[], Any]]:
+    """Functions that run the kernel `what` and wait for the device, by the names of `names`.
 
-    On the host, one; on a GPU, two of as many calls as `layers.py` makes: in fp32 and with TF32.
+    On a GPU, each makes as many calls as `layers.py` does.
     """
     if device == "host":
-        return [way]
-    functions = []
-    for tf32 in (False, True):
-        use_tf32(tf32)
-        functions.append(gpu_graphs.pytorchs(way))
+        return {name: own[what] for name, own in ways.items()}
+    functions: dict[str, Callable[[], Any]] = {}
+    for name, own in ways.items():
+        for tf32 in ("", " TF32"):
+            use_tf32(bool(tf32))
+            functions[name + tf32] = gpu_graphs.pytorchs(own[what])
     return functions
