@@ -49,7 +49,7 @@ class CpuProduct {
         if (!copies_b_) b_.copy_panel(shared_.b, strip_ * kStrip);
         const int vecs = simt::min(Tile::kStripVecs, simt::ceil_div(columns_, kVec) - strip_ * Tile::kStripVecs);
         for (int tile = 0; tile < tiles_; ++tile) {
-          prepare_next(tile);
+          prepare_next(tile, epilogue);
           for (int vec = 0; vec < vecs; vec += kVecs) multiply_tile<kVecs>(tile, vec, simt::min(kVecs, vecs - vec), epilogue);
           copies_b_ = false;  // the first register tiles have
         }
@@ -67,8 +67,6 @@ class CpuProduct {
     const bool first = k_ == block_.k_begin, last = next_k() >= block_.k_end;
     const int row = block_.row0 + tile * kRows, column = block_.column0 + strip_ * kStrip + vec * kVec;
     Vec* const sums = &shared_.sums[strip_][tile][vec * kRows];
-    if (last && !epilogue.streams())
-      for (int i = 0; i < kRows; ++i) list_.add(epilogue.at(block_.group, block_.split, row + i, column), kCount * kVec);
     multiply_runs<kCount>(tile, vec * kVec, first ? nullptr : sums, last ? shared_.finished : sums);
     if (!last) return;
     for (int i = 0; i < kRows; ++i) {
@@ -105,23 +103,28 @@ class CpuProduct {
       multiply_register_tile<kVec, kRows, kCount>(rows, PanelColumns<kVec, TB>{panel, kStrip}, length, from, to, ahead);
   }
 
-  /// Does a register tile's share of the preparations: copies A's next k tile, and lists what is to be copied or read soon.
-  void prepare_next(int tile) {
+  /// Does a register tile's share of the preparations: copies a part of A's next k tile, and lists the memory that is stored, copied or
+  /// read soon. Where a multiplication is too short for all, what is listed last is left out: A's next rows, which other strips may have
+  /// read.
+  template <class Epilogue>
+  void prepare_next(int tile, const Epilogue& epilogue) {
     list_.clear();
-    const bool more = next_k() < block_.k_end;
+    const bool last = next_k() >= block_.k_end;
+    if (last && !epilogue.streams())
+      for (int i = 0; i < kRows; ++i)
+        list_.add(epilogue.at(block_.group, block_.split, block_.row0 + tile * kRows + i, block_.column0 + strip_ * kStrip), kStrip);
+    if (strip_ + 1 < strips_)
+      b_.list(list_, k_, (strip_ + 1) * kStrip, kStrip, tile, tiles_);
+    else if (!last)
+      b_.list(list_, next_k(), 0, kStrip, tile, tiles_);
     if constexpr (kCopiesA) {
+      if (last) return;
       const int part = strip_ * tiles_ + tile, parts = strips_ * tiles_;
-      if (more) {
-        a_.copy_panels(shared_.a[!odd_], kPanelA, next_k(), part, parts);
-        if (part + 1 < parts) a_.list(list_, next_k(), 0, Tile::kRows, part + 1, parts);
-      }
+      a_.copy_panels(shared_.a[!odd_], kPanelA, next_k(), part, parts);
+      if (part + 1 < parts) a_.list(list_, next_k(), 0, Tile::kRows, part + 1, parts);
     } else if (tile + 1 < tiles_) {
       a_.list(list_, k_, (tile + 1) * kRows, kRows, 0, 1);
     }
-    if (strip_ + 1 < strips_)
-      b_.list(list_, k_, (strip_ + 1) * kStrip, kStrip, tile, tiles_);
-    else if (more)
-      b_.list(list_, next_k(), 0, kStrip, tile, tiles_);
   }
 
   int next_k() const { return k_ + Tile::kDepth; }
