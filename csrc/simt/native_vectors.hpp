@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstring>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 #include "simt/storage.cuh"
 
@@ -89,6 +92,26 @@ inline void store(T* p, Vec<W> x) {
     for (int i = 0; i < W; ++i) q.v[i] = to_storage<T>(x.v[i]);
     write(p, q);
   }
+}
+/// Stores a vector that no one reads soon, past the caches: no line is read to be overwritten. The address is a multiple of its size. Other
+/// threads may read it after a streaming_fence().
+template <int W>
+inline void store_streaming(float* p, Vec<W> x) {
+#if defined(__AVX512F__)
+  if constexpr (W == 16) return _mm512_stream_ps(p, (__m512)x.v);
+#endif
+#if defined(__AVX__)
+  if constexpr (W == 8) return _mm256_stream_ps(p, (__m256)x.v);
+#endif
+#if defined(__SSE2__)
+  if constexpr (W == 4) return _mm_stream_ps(p, (__m128)x.v);
+#endif
+  store<W>(p, x);
+}
+inline void streaming_fence() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
 }
 /// Loads the first `count` elements, 0 < count <= W; the others are zeros. Any alignment.
 template <int W, class T>

@@ -4,6 +4,7 @@
 // __ballot_sync, atomicAdd. The names that CUDA lacks are
 //   Vec<W>                 a vector of W floats: 128-bit accesses on a GPU, a SIMD register on a CPU
 //   load<W>, store<W>      a Vec from and to an array of float, or of another storage type (storage.cuh)
+//   store_streaming<W>, streaming_fence   stores past the caches, and the fence behind them
 //   multiprocessors()      how many the device has
 //   launch(kernel, grid, block, shared bytes, stream, args...)
 //   Range                  names the launches in its scope, for a GPU's profilers
@@ -52,6 +53,11 @@ __host__ __device__ constexpr T round_up(T a, T b) {
 template <class T>
 __host__ __device__ constexpr T min(T a, T b) {
   return b < a ? b : a;
+}
+
+template <class T>
+__host__ __device__ constexpr T max(T a, T b) {
+  return a < b ? b : a;
 }
 
 /// `blocks` as a grid's extent along x. Throws std::invalid_argument for more than a grid has.

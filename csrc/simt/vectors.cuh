@@ -164,6 +164,12 @@ __device__ __forceinline__ void store(T* p, Vec<W> x) {
     write(p + i, q);
   }
 }
+/// Stores a vector that no one reads soon: here, as any other.
+template <int W>
+__device__ __forceinline__ void store_streaming(float* p, Vec<W> x) {
+  store<W>(p, x);
+}
+__device__ __forceinline__ void streaming_fence() {}
 /// Loads the first `count` elements, 0 < count <= W; the others are zeros. Any alignment.
 template <int W, class T>
 __device__ __forceinline__ Vec<W> load_first(const T* p, int count) {
