@@ -7,7 +7,7 @@ namespace {
 /// A block's tile: kImages images by kElements elements of a row. kThreadsAcross of its threads lie along the elements.
 template <class Target>
 struct AugmentTile {
-  static constexpr int kImages = Target::kOnGpu ? 32 : Target::kVec, kElements = Target::kOnGpu ? 128 : 256;
+  static constexpr int kImages = Target::kOnGpu ? 32 : 128, kElements = Target::kOnGpu ? 128 : 64;
   static constexpr int kThreadsAcross = Target::kOnGpu ? 32 : 1;
 };
 
@@ -67,11 +67,12 @@ __host__ __device__ constexpr int shift_rows(int channels) {
 //           x (C, h, w, N)
 // Mapping   a block has row i = blockIdx.y of kImages images, and kElements of that row's w C elements. It reads them along each image's
 //           row into shared memory, transposes them in registers, adds the shift, scales, and writes along images
-// Cost      3 FLOP, 9 bytes an element (images share the mean): bound by memory on a GPU, by arithmetic on a CPU
+// Cost      3 FLOP, 9 bytes an element (images share the mean): bound by memory on a GPU, by arithmetic on a CPU; where x is
+//           large, it is stored past the caches
 template <class Target, class T>
 __global__ void __launch_bounds__(Target::kThreads)
     augment_kernel(T* x, const std::uint8_t* images, const std::int32_t* crops, const float* mean, const float* scale, const float* shifts,
-                   AugmentShape shape, simt::FastDiv channels) {
+                   AugmentShape shape, simt::FastDiv channels, bool streaming) {
   constexpr int W = Target::kVec, kImages = AugmentTile<Target>::kImages, kElements = AugmentTile<Target>::kElements;
   auto* staged = simt::shared_memory<float[kElements + kStagingPad]>();  // one row per image
   auto& tables = *reinterpret_cast<AugmentTables<Target>*>(staged + kImages);
@@ -82,6 +83,7 @@ __global__ void __launch_bounds__(Target::kThreads)
   const int first_element = static_cast<int>(blockIdx.x) % blocks_across * kElements;
   const int elements = w * C - first_element < kElements ? w * C - first_element : kElements;
   const int first_image = static_cast<int>(blockIdx.x) / blocks_across * kImages;
+  const int tile_images = simt::min(kImages, N - first_image);
   const int t = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
   for (int e = t; e < kElements; e += Target::kThreads) {
     int c;
@@ -98,7 +100,7 @@ __global__ void __launch_bounds__(Target::kThreads)
   }
   __syncthreads();
   const std::int64_t row_elements = std::int64_t{shape.W} * C;
-  for (int m = static_cast<int>(threadIdx.y); m < kImages; m += static_cast<int>(blockDim.y)) {
+  for (int m = static_cast<int>(threadIdx.y); m < tile_images; m += static_cast<int>(blockDim.y)) {
     const int n = first_image + m;
     CropRow row{nullptr, nullptr, 0, 0, false};  // reads nothing, for n >= B
     if (n < shape.B) {
@@ -112,10 +114,9 @@ __global__ void __launch_bounds__(Target::kThreads)
       row.read<W>(&staged[m][e], first_element + e, e, tables, shifts_of, m);
   }
   __syncthreads();
-  constexpr int kAcross = kImages / W;
-  for (int piece = t; piece < kAcross * simt::ceil_div(elements, W); piece += Target::kThreads) {
-    const int m = piece % kAcross * W, e = piece / kAcross * W;
-    if (first_image + m >= N) continue;
+  const int across = tile_images / W;
+  for (int piece = t; piece < across * simt::ceil_div(elements, W); piece += Target::kThreads) {
+    const int m = piece % across * W, e = piece / across * W;
     simt::Vec<W> rows[W];
     SIMT_UNROLL
     for (int k = 0; k < W; ++k) rows[k] = simt::load<W>(&staged[m + k][e]);
@@ -126,9 +127,10 @@ __global__ void __launch_bounds__(Target::kThreads)
       const int j = channels.split(first_element + e + k, c);
       if (j >= w) continue;
       if (shifts_of != nullptr) rows[k] = rows[k] + simt::load<W>(&shifts_of[tables.shift_row[e + k]][m]);
-      simt::store<W>(x + ((std::int64_t{c} * shape.h + i) * w + j) * N + first_image + m, rows[k] * simt::Vec<W>(tables.scale[e + k]));
+      store<W>(x + ((std::int64_t{c} * shape.h + i) * w + j) * N + first_image + m, rows[k] * simt::Vec<W>(tables.scale[e + k]), streaming);
     }
   }
+  simt::streaming_fence();
 }
 
 }  // namespace
@@ -156,7 +158,7 @@ void augment(T* x, const std::uint8_t* images, const std::int32_t* crops, const 
                                (AugmentTile<Target>::kElements + kStagingPad + (shifts == nullptr ? 0 : shift_rows<Target>(shape.C)));
     const std::size_t shared_bytes = sizeof(float) * floats + sizeof(AugmentTables<Target>);
     simt::launch(augment_kernel<Target, T>, grid, block, shared_bytes, stream, x, images, crops, mean, scale, shifts, shape,
-                 simt::FastDiv(shape.C));
+                 simt::FastDiv(shape.C), streams<Target>(x, std::int64_t{shape.C} * shape.h * shape.w * shape.N));
   });
 }
 

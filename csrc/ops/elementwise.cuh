@@ -32,6 +32,23 @@ __device__ __forceinline__ void map_arrays(std::int64_t count, F f, Y* y, const 
   });
 }
 
+/// Whether a kernel stores its result of `elements` past the caches: they would not keep it for who reads it next, so lines are not read
+/// to be overwritten. Only whole, aligned vectors are.
+template <class Target, class T>
+bool streams(const T* out, std::int64_t elements) {
+  constexpr std::int64_t kLarge = std::int64_t{1} << 22;
+  return std::is_same_v<T, float> && elements >= kLarge && reinterpret_cast<std::uintptr_t>(out) % (Target::kVec * sizeof(float)) == 0;
+}
+
+/// Stores a vector, past the caches if `streaming`; the thread then ends with simt::streaming_fence().
+template <int W, class T>
+__device__ __forceinline__ void store(T* to, simt::Vec<W> x, bool streaming) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (streaming) return simt::store_streaming<W>(to, x);
+  }
+  simt::store<W>(to, x);
+}
+
 /// The grid for for_own_vectors.
 template <class Target>
 dim3 vectors_grid(std::int64_t count) {

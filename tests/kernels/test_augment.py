@@ -128,6 +128,19 @@ def test_no_shift_is_a_shift_of_zero(case, rng):
     assert_exact(ops.augment(images, crops, mean, scale, zeros, size=case[3]), x)
 
 
+def test_a_large_result_is_that_of_its_parts(rng):
+    """It is stored past a CPU's caches, the parts are not."""
+    images = rng.integers(0, 256, (33, 200, 200, 3), dtype=np.uint8)
+    crops = np.stack([rng.integers(-9, 9, 33), rng.integers(-9, 9, 33), np.arange(33) % 2], 1)
+    crops, mean = crops.astype(np.int32), rng.uniform(0, 255, images.shape[1:]).astype(np.float32)
+    scale = np.full(3, 0.1, np.float32)
+    x = ops.augment(images, crops, mean, scale, size=(200, 200))
+    for part in (slice(0, 16), slice(16, 32), slice(32, 33)):
+        few = ops.augment(images[part].copy(), crops[part].copy(), mean, scale, size=(200, 200))
+        count = part.stop - part.start
+        assert_exact(x[..., part], few[..., :count])
+
+
 def test_room_for_more_images(rng):
     images, crops = inputs(CASES["colour"], rng)
     mean, scale = np.ones((8, 9, 3), np.float32), np.ones(3, np.float32)
