@@ -5,10 +5,10 @@
 
 namespace pyalexnet {
 
-/// Computes a block's tile of C. For each k tile it goes from strip to strip, a register tile wide, and multiplies the strip's register
-/// tiles from top to bottom. A strip's panel of B is copied when its turn comes and stays in the L1 cache. All panels of A are copied, a
-/// few steps between one register tile and the next, while the previous k tile is multiplied; but an A that is contiguous along k is read
-/// where it is. Each multiplication prefetches what the next ones need.
+/// Computes a block's tile of C. For each k tile it goes from strip to strip, a register tile or a few wide, and multiplies the strip's
+/// register tiles from top to bottom. A strip's panel of B is copied when its turn comes and stays in the L1 cache. All panels of A are
+/// copied, a few steps between one register tile and the next, while the previous k tile is multiplied; but an A that is contiguous along k
+/// is read where it is. Each multiplication prefetches what the next ones need.
 template <class Tile, class A, class B>
 class CpuProduct {
   static constexpr int kVec = Tile::kVec, kRows = Tile::kThreadRows, kVecs = Tile::kThreadVecs, kStrip = Tile::kStripVecs * kVec;
