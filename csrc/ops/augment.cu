@@ -43,7 +43,12 @@ struct CropRow {
                                        int m) const {
     const std::int64_t first = start + element;
     if (!mirrored && first >= 0 && first + W <= elements) {
-      simt::store<W>(to, simt::load_bytes<W>(pixels + first) - simt::load_first<W>(mean + first, W));
+      simt::Vec<W> means;
+      if constexpr (Target::kOnGpu)
+        means = simt::load_first<W>(mean + first, W);  // of any alignment
+      else
+        means = simt::load<W>(mean + first);
+      simt::store<W>(to, simt::load_bytes<W>(pixels + first) - means);
       return;
     }
     const std::int64_t reach = channels - 1;  // from the ends, either way
