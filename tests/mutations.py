@@ -105,8 +105,8 @@ MUTATIONS = [
     Mutation(
         "max pool: last instead of first maximum",
         "csrc/ops/pool.cu",
-        "const auto wins = (v > best)",
-        "const auto wins = (v > best) | (v == best)",
+        "const auto wins = (value > best[v])",
+        "const auto wins = (value > best[v]) | (value == best[v])",
         POOL,
     ),
     Mutation(

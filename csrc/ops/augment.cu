@@ -18,8 +18,9 @@ constexpr int kStagingPad = 16;
 template <class Target>
 struct AugmentTables {
   float scale[AugmentTile<Target>::kElements];
-  int mirror_offset[AugmentTile<Target>::kElements];  // offset of the element in a mirrored row, relative to the last pixel
-  int shift_row[AugmentTile<Target>::kElements];      // index of its channel's row in `shifts`
+  int mirror_offset[AugmentTile<Target>::kElements];    // offset of the element in a mirrored row, relative to the last pixel
+  int shift_row[AugmentTile<Target>::kElements];        // index of its channel's row in `shifts`
+  std::int64_t result[AugmentTile<Target>::kElements];  // where its images begin in x
 };
 
 /// Shifts of the tile's images, one row per channel in the tile; null for none.
@@ -32,6 +33,7 @@ struct CropRow {
   const std::uint8_t* pixels;
   const float* mean;
   std::int64_t start, elements;
+  int channels;
   bool mirrored;
 
   /// Writes pixel - mean for the W elements from the tile's element e on, the first of which is `element` of the row. Outside the image it
@@ -41,7 +43,21 @@ struct CropRow {
                                        int m) const {
     const std::int64_t first = start + element;
     if (!mirrored && first >= 0 && first + W <= elements) {
-      simt::store<W>(to, simt::load_bytes<W>(pixels + first) - simt::load_first<W>(mean + first, W));
+      simt::Vec<W> means;
+      if constexpr (Target::kOnGpu)
+        means = simt::load_first<W>(mean + first, W);  // of any alignment
+      else
+        means = simt::load<W>(mean + first);
+      simt::store<W>(to, simt::load_bytes<W>(pixels + first) - means);
+      return;
+    }
+    const std::int64_t reach = channels - 1;  // from the ends, either way
+    if (mirrored && start + tables.mirror_offset[e] + reach < elements && start + tables.mirror_offset[e + W - 1] >= reach) {
+      SIMT_UNROLL
+      for (int i = 0; i < W; ++i) {
+        const std::int64_t at = start + tables.mirror_offset[e + i];
+        to[i] = static_cast<float>(pixels[at]) - mean[at];
+      }
       return;
     }
     SIMT_UNROLL
@@ -87,8 +103,9 @@ __global__ void __launch_bounds__(Target::kThreads)
   const int t = static_cast<int>(threadIdx.y * blockDim.x + threadIdx.x);
   for (int e = t; e < kElements; e += Target::kThreads) {
     int c;
-    channels.split(first_element + e, c);
+    const int j = channels.split(first_element + e, c);
     tables.scale[e] = scale[c];
+    tables.result[e] = ((std::int64_t{c} * shape.h + i) * w + j) * N;
     tables.mirror_offset[e] = 2 * c - first_element - e;
     channels.split(e, tables.shift_row[e]);
   }
@@ -102,13 +119,13 @@ __global__ void __launch_bounds__(Target::kThreads)
   const std::int64_t row_elements = std::int64_t{shape.W} * C;
   for (int m = static_cast<int>(threadIdx.y); m < tile_images; m += static_cast<int>(blockDim.y)) {
     const int n = first_image + m;
-    CropRow row{nullptr, nullptr, 0, 0, false};  // reads nothing, for n >= B
+    CropRow row{nullptr, nullptr, 0, 0, C, false};  // reads nothing, for n >= B
     if (n < shape.B) {
       const std::int64_t r = std::int64_t{crops[3 * n]} + i;
       row.mirrored = crops[3 * n + 2] != 0;
       row.start = (std::int64_t{crops[3 * n + 1]} + (row.mirrored ? w - 1 : 0)) * C;
       if (r >= 0 && r < shape.H)
-        row = {images + (n * std::int64_t{shape.H} + r) * row_elements, mean + r * row_elements, row.start, row_elements, row.mirrored};
+        row = {images + (n * std::int64_t{shape.H} + r) * row_elements, mean + r * row_elements, row.start, row_elements, C, row.mirrored};
     }
     for (int e = static_cast<int>(threadIdx.x) * W; e < elements; e += static_cast<int>(blockDim.x) * W)
       row.read<W>(&staged[m][e], first_element + e, e, tables, shifts_of, m);
@@ -123,11 +140,9 @@ __global__ void __launch_bounds__(Target::kThreads)
     transpose(rows);
     SIMT_UNROLL
     for (int k = 0; k < W; ++k) {
-      int c;
-      const int j = channels.split(first_element + e + k, c);
-      if (j >= w) continue;
+      if (e + k >= elements) continue;
       if (shifts_of != nullptr) rows[k] = rows[k] + simt::load<W>(&shifts_of[tables.shift_row[e + k]][m]);
-      store<W>(x + ((std::int64_t{c} * shape.h + i) * w + j) * N + first_image + m, rows[k] * simt::Vec<W>(tables.scale[e + k]), streaming);
+      store<W>(x + tables.result[e + k] + first_image + m, rows[k] * simt::Vec<W>(tables.scale[e + k]), streaming);
     }
   }
   simt::streaming_fence();

@@ -7,6 +7,17 @@ namespace {
 /// Blocks per SM. Without this bound ptxas limits itself to 40 registers, for a sixth block, and spills.
 [[maybe_unused]] constexpr int kBlocksPerSm = 4;
 
+/// Calls f(count, n) for the thread's vectors of images, `count` (a constant) vectors from image n on: on a CPU four at once, as long as
+/// there are so many, whose chains of operations overlap.
+template <class Target, class F>
+__device__ __forceinline__ void for_own_images(int N, F f) {
+  constexpr int W = Target::kVec, kAtOnce = Target::kOnGpu ? 1 : 4;
+  int n = static_cast<int>(threadIdx.x) * W;
+  if constexpr (kAtOnce > 1)
+    for (; n + kAtOnce * W <= N; n += kAtOnce * W) f(std::integral_constant<int, kAtOnce>{}, n);
+  for (; n < N; n += static_cast<int>(blockDim.x) * W) f(std::integral_constant<int, 1>{}, n);
+}
+
 /// argmax of a maximum whose gradient is 0: no window has such a place.
 constexpr int kNoPlace = 0xffff;
 
@@ -30,22 +41,35 @@ __global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
     const int r_begin = row < 0 ? -row : 0, r_end = row + shape.size > shape.H ? shape.H - row : shape.size;
     const int s_begin = column < 0 ? -column : 0, s_end = column + shape.size > shape.W ? shape.W - column : shape.size;
     const std::int64_t out = (c * shape.P * shape.Q + pixel) * N;
-    for (int n = static_cast<int>(threadIdx.x) * W; n < N; n += static_cast<int>(blockDim.x) * W) {
-      simt::Vec<W> best(-INFINITY);
-      simt::IntVec<W> where(r_begin * shape.size + s_begin);
+    for_own_images<Target>(N, [=](auto count, int n) {
+      constexpr int V = decltype(count)::value;
+      simt::Vec<W> best[V];
+      simt::IntVec<W> where[V];
+      SIMT_UNROLL
+      for (int v = 0; v < V; ++v) {
+        best[v] = simt::Vec<W>(-INFINITY);
+        where[v] = simt::IntVec<W>(r_begin * shape.size + s_begin);
+      }
       for (int r = r_begin; r < r_end; ++r) {
         const T* at = map + (std::int64_t{row + r} * shape.W + column) * N + n;
         for (int s = s_begin; s < s_end; ++s) {
-          const simt::Vec<W> v = simt::load<W>(at + std::int64_t{s} * N);
-          const auto wins = (v > best) | ((v != v) & (best == best));
-          best = select(wins, v, best);
-          where = select(wins, simt::IntVec<W>(r * shape.size + s), where);
+          const simt::IntVec<W> here(r * shape.size + s);
+          SIMT_UNROLL
+          for (int v = 0; v < V; ++v) {
+            const simt::Vec<W> value = simt::load<W>(at + std::int64_t{s} * N + v * W);
+            const auto wins = (value > best[v]) | ((value != value) & (best[v] == best[v]));
+            best[v] = select(wins, value, best[v]);
+            where[v] = select(wins, here, where[v]);
+          }
         }
       }
-      if (masked) where = select(best > simt::Vec<W>(0.0f), where, simt::IntVec<W>(kNoPlace));
-      simt::store<W>(y + out + n, best);
-      simt::store_ints<W>(argmax + out + n, where);
-    }
+      SIMT_UNROLL
+      for (int v = 0; v < V; ++v) {
+        if (masked) where[v] = select(best[v] > simt::Vec<W>(0.0f), where[v], simt::IntVec<W>(kNoPlace));
+        simt::store<W>(y + out + n + v * W, best[v]);
+        simt::store_ints<W>(argmax + out + n + v * W, where[v]);
+      }
+    });
   });
 }
 
@@ -70,18 +94,24 @@ __global__ void __launch_bounds__(Target::kThreads, kBlocksPerSm)
     const int q_begin = column < shape.size ? 0 : stride.quotient(column - shape.size) + 1;
     const int p_last = stride.quotient(row), q_last = stride.quotient(column);
     const int p_end = p_last < shape.P ? p_last + 1 : shape.P, q_end = q_last < shape.Q ? q_last + 1 : shape.Q;
-    for (int n = static_cast<int>(threadIdx.x) * W; n < N; n += static_cast<int>(blockDim.x) * W) {
+    for_own_images<Target>(N, [=](auto count, int n) {
+      constexpr int V = decltype(count)::value;
       const simt::Vec<W> zero(0.0f);
-      simt::Vec<W> sum = zero;
+      simt::Vec<W> sums[V];
+      SIMT_UNROLL
+      for (int v = 0; v < V; ++v) sums[v] = zero;
       for (int p = p_begin; p < p_end; ++p) {
         for (int q = q_begin; q < q_end; ++q) {
           const std::int64_t out = (std::int64_t{p} * shape.Q + q) * N + n;
           const simt::IntVec<W> here((row - p * shape.stride) * shape.size + column - q * shape.stride);
-          sum = sum + select(simt::load_ints<W>(argmax + out) == here, simt::load<W>(dy + out), zero);
+          SIMT_UNROLL
+          for (int v = 0; v < V; ++v)
+            sums[v] = sums[v] + select(simt::load_ints<W>(argmax + out + v * W) == here, simt::load<W>(dy + out + v * W), zero);
         }
       }
-      simt::store<W>(dx + std::int64_t{pixel} * N + n, sum);
-    }
+      SIMT_UNROLL
+      for (int v = 0; v < V; ++v) simt::store<W>(dx + std::int64_t{pixel} * N + n + v * W, sums[v]);
+    });
   });
 }
 

@@ -126,12 +126,13 @@ inline void store_first(T* p, int count, Vec<W> x) {
   store<W>(first, x);
   std::memcpy(p, first, static_cast<std::size_t>(count) * sizeof(T));
 }
-/// Loads W bytes as floats. Any alignment.
+/// Loads W bytes as floats, by way of integers, as GCC converts bytes to floats one by one. Any alignment.
 template <int W>
 inline Vec<W> load_bytes(const std::uint8_t* p) {
   typename NativeVector<std::uint8_t, W>::type bytes;
   std::memcpy(&bytes, p, sizeof bytes);
-  return Vec<W>(__builtin_convertvector(bytes, typename Vec<W>::Native));
+  const auto integers = __builtin_convertvector(bytes, typename IntVec<W>::Native);
+  return Vec<W>(__builtin_convertvector(integers, typename Vec<W>::Native));
 }
 /// Loads W small integers, such as positions in a pooling window.
 template <int W>

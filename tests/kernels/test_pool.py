@@ -65,12 +65,13 @@ CASES = {
     "much pad": Case(3, 4, 5, 7, 4, 1, pad=3),
     "the window is the image": Case(17, 6, 6, 7, 6, 1),
     "the window is larger than the image": Case(3, 3, 2, 7, 5, 2, pad=2),
+    "many images": Case(3, 7, 6, 77, 3, 2, pad=1),
     "AlexNet pool1": Case(3, 55, 55, 1, 3, 2, ceil_mode=True),
     "AlexNet pool2": Case(5, 27, 27, 7, 3, 2, ceil_mode=True),
     "AlexNet pool5": Case(10, 13, 13, 33, 3, 2, ceil_mode=True),
     "largest window": Case(1, 255, 255, 1, 255, 1),
 }
-FEW = ["overlapping, ceil", "pad", "AlexNet pool5"]
+FEW = ["overlapping, ceil", "pad", "many images", "AlexNet pool5"]
 
 
 @pytest.fixture(params=CASES)
