@@ -170,7 +170,6 @@ def test_a_name_comes_before_a_folder(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("spec", "found"),
     [
-        ("", "'', no folder here"),
         ("imagenette:/x", "'imagenette:/x', no folder here"),
         ("photos", "'photos', no folder here"),
         ("train.tar", "'train.tar', a file"),
