@@ -126,9 +126,21 @@ inline void store_first(T* p, int count, Vec<W> x) {
   store<W>(first, x);
   std::memcpy(p, first, static_cast<std::size_t>(count) * sizeof(T));
 }
-/// Loads W bytes as floats, by way of integers, as GCC converts bytes to floats one by one. Any alignment.
+/// Loads W bytes as floats, by intrinsics where there are any: GCC converts a vector's bytes one by one. Any alignment.
 template <int W>
 inline Vec<W> load_bytes(const std::uint8_t* p) {
+#if defined(__AVX512F__)
+  if constexpr (W == 16) {
+    const auto integers = _mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return Vec<W>(__builtin_convertvector((typename IntVec<W>::Native)integers, typename Vec<W>::Native));
+  }
+#endif
+#if defined(__AVX2__)
+  if constexpr (W == 8) {
+    const auto integers = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    return Vec<W>(__builtin_convertvector((typename IntVec<W>::Native)integers, typename Vec<W>::Native));
+  }
+#endif
   typename NativeVector<std::uint8_t, W>::type bytes;
   std::memcpy(&bytes, p, sizeof bytes);
   const auto integers = __builtin_convertvector(bytes, typename IntVec<W>::Native);
