@@ -44,6 +44,7 @@ class Mutation(NamedTuple):
 CONV, POOL = "tests/kernels/test_conv.py", "tests/kernels/test_pool.py"
 LRN, SPLIT = "tests/kernels/test_lrn.py", "tests/parallel/test_split.py"
 BINDINGS = "tests/kernels/test_bindings.py"
+WINOGRAD = "tests/kernels/test_winograd.py"
 MUTATIONS = [
     Mutation(
         "bindings: only arrays that begin together overlap",
@@ -291,6 +292,55 @@ MUTATIONS = [
         "self.stalled == self.patience",
         "self.stalled > self.patience",
         "tests/nn/test_schedules.py",
+    ),
+    Mutation(
+        "winograd: small tiles lack infinity instead of the last finite point",
+        "csrc/conv/winograd.cuh",
+        "return i < tile_pixels + kTaps - 2 ? i : kPixels + kTaps - 2;",
+        "return i;",
+        WINOGRAD,
+    ),
+    Mutation(
+        "winograd: filters of the data gradient are not turned",
+        "csrc/conv/winograd_filters.cu",
+        "kWindow - 1 - t)",
+        "t)",
+        WINOGRAD,
+    ),
+    Mutation(
+        "winograd: rows above and below the image are read",
+        "csrc/conv/winograd_fprop.cu",
+        "static_cast<unsigned>(row) < static_cast<unsigned>(pass_.height)",
+        "true",
+        WINOGRAD,
+    ),
+    Mutation(
+        "winograd: a tile's pixels past the last column are stored",
+        "csrc/conv/winograd_fprop.cu",
+        "if (i >= rows || j >= columns) return;",
+        "if (i >= rows) return;",
+        WINOGRAD,
+    ),
+    Mutation(
+        "winograd: sums begin anew with every block of channels",
+        "csrc/conv/winograd_fprop.cu",
+        "if (add)",
+        "if (false)",
+        WINOGRAD,
+    ),
+    Mutation(
+        "winograd: all groups have the first one's biases and outputs",
+        "csrc/conv/winograd_fprop.cu",
+        "first_filter_ = group * pass_.filters;",
+        "first_filter_ = 0;",
+        WINOGRAD,
+    ),
+    Mutation(
+        "winograd: transformed filters are kept though the weights have changed",
+        "pyalexnet/nn/device_net.py",
+        "self._transformed[layer] == version",
+        "self._transformed[layer] >= 0",
+        "tests/nn/test_model.py",
     ),
 ]
 

@@ -13,18 +13,16 @@ struct Blocking {
   int filters;  // a multiple of a panel
   int channels;
   int column_blocks;
-  int parts;          // blocks that share the filters of a group, where blocks of columns are few
-  Cut rows, columns;  // of the output
+  int parts;      // blocks that share the filters of a group, where blocks of columns are few
+  Tiling tiling;  // of the output
 
   static Blocking of(const Pass& pass) {
-    const int pixels = pass.taps == 3 ? 4 : 3, points = pixels + pass.taps - 1;
+    const int pixels = tile_pixels(pass.taps), points = pixels + pass.taps - 1;
     constexpr int kPanel = RegisterTile::kRows;
     const int padded = simt::round_up(pass.filters, kPanel);
-    Blocking b{padded, pass.channels, 0, 1, Cut::of(pass.rows, pixels, pass.taps), Cut::of(pass.columns, pixels, pass.taps)};
-    for (int kind = 0; kind < 4; ++kind) {
-      const int vectors = b.rows.count(kind & 2) * b.columns.count(kind & 1) * (pass.images / RegisterTile::kVec);
-      b.column_blocks += simt::ceil_div(vectors, RegisterTile::kVecs);
-    }
+    const Tiling tiling = Tiling::of(pass.rows, pass.columns, pixels, pass.taps);
+    const std::int64_t blocks = TileGroup<RegisterTile::kVecs>::count(tiling, pass.images / RegisterTile::kVec);
+    Blocking b{padded, pass.channels, static_cast<int>(blocks), 1, tiling};
     // All channels, or else all filters, are kept; of the others, a few at a time.
     constexpr int kFew = 16, kMany = 64;
     const auto fit = static_cast<int>(simt::l2_bytes() * 19 / 20 / (std::int64_t{points} * points * RegisterTile::kColumns * 4));
@@ -40,8 +38,8 @@ struct Blocking {
       b.filters = simt::round_up(simt::ceil_div(padded, simt::ceil_div(padded, most)), kPanel);
     }
     constexpr int kTasks = 16;
-    const int wanted = simt::ceil_div(kTasks, b.column_blocks * pass.groups);
-    b.parts = std::min(wanted, simt::ceil_div(padded, kPanel));
+    const std::int64_t wanted = simt::ceil_div<std::int64_t>(kTasks, blocks * pass.groups);
+    b.parts = static_cast<int>(std::min<std::int64_t>(wanted, padded / kPanel));
     b.filters = std::min(b.filters, simt::round_up(simt::ceil_div(padded, b.parts), kPanel));
     b.parts = std::min(b.parts, simt::ceil_div(padded, b.filters));
     return b;

@@ -140,7 +140,58 @@ struct Cut {
   int start(bool small, int i, int m) const { return small ? large * m + i * (m - 1) : i * m; }
 };
 
-/// Calls f with the tile's rows and columns as constants; `kind` has bit 1 for small rows, bit 0 for small columns.
+/// The output's tiles. They are of four kinds: bit 1 for small rows, bit 0 for small columns.
+struct Tiling {
+  Cut rows, columns;
+
+  static Tiling of(int rows, int columns, int m, int taps) { return {Cut::of(rows, m, taps), Cut::of(columns, m, taps)}; }
+  int tiles(int kind) const { return rows.count((kind & 2) != 0) * columns.count((kind & 1) != 0); }
+};
+
+/// Vectors of images of one tile: its first output pixel, the first image, and which vectors of the group they are.
+struct TileRun {
+  int row, column, image;
+  int first, vectors;
+};
+
+/// Up to kMost vectors of images of tiles of one kind.
+template <int kMost>
+struct TileGroup {
+  int kind, vectors, runs;
+  TileRun run[kMost];
+
+  /// How many groups the tiles of the first `kinds` kinds have: of 2, those of large rows.
+  static std::int64_t count(const Tiling& tiling, int image_vectors, int kinds = 4) {
+    std::int64_t groups = 0;
+    for (int kind = 0; kind < kinds; ++kind) groups += of_kind(tiling, image_vectors, kind);
+    return groups;
+  }
+  /// The group `index`: kinds follow each other, those with most products first.
+  static TileGroup at(const Tiling& tiling, int image_vectors, int m, int index) {
+    int kind = 0;
+    for (; index >= of_kind(tiling, image_vectors, kind); ++kind) index -= of_kind(tiling, image_vectors, kind);
+    const bool small_rows = (kind & 2) != 0, small_columns = (kind & 1) != 0;
+    const int across = tiling.columns.count(small_columns), first = index * kMost;
+    TileGroup group{kind, simt::min(kMost, tiling.tiles(kind) * image_vectors - first), 0, {}};
+    for (int i = 0; i < group.vectors; ++i) {
+      const int tile = (first + i) / image_vectors, image = (first + i) % image_vectors * kCpuVec;
+      if (i > 0 && image > 0) {
+        ++group.run[group.runs - 1].vectors;
+        continue;
+      }
+      group.run[group.runs++] = {tiling.rows.start(small_rows, tile / across, m), tiling.columns.start(small_columns, tile % across, m),
+                                 image, i, 1};
+    }
+    return group;
+  }
+
+ private:
+  static int of_kind(const Tiling& tiling, int image_vectors, int kind) {
+    return simt::ceil_div(tiling.tiles(kind) * image_vectors, kMost);
+  }
+};
+
+/// Calls f with the rows and columns of a tile of this kind as constants.
 template <int kPixels, class F>
 __forceinline__ void with_tile_size(int kind, F f) {
   using Large = std::integral_constant<int, kPixels>;
@@ -157,13 +208,16 @@ constexpr int point_of(int tile_pixels, int i) {
   return i < tile_pixels + kTaps - 2 ? i : kPixels + kTaps - 2;
 }
 
-/// Calls f with the sizes that filters of `taps` rows use: pixels of the larger tile, and taps.
+/// Pixels of the larger tile of filters of `taps` rows, 3 or 5.
+constexpr int tile_pixels(int taps) { return taps == 3 ? 4 : 3; }
+
+/// Calls f with tile_pixels(taps) and taps as constants.
 template <class F>
 void with_taps(int taps, F f) {
   if (taps == 3)
-    f(std::integral_constant<int, 4>{}, std::integral_constant<int, 3>{});
+    f(std::integral_constant<int, tile_pixels(3)>{}, std::integral_constant<int, 3>{});
   else
-    f(std::integral_constant<int, 3>{}, std::integral_constant<int, 5>{});
+    f(std::integral_constant<int, tile_pixels(5)>{}, std::integral_constant<int, 5>{});
 }
 
 /// A CPU's register tile: kRows filters by kVecs vectors of images.

@@ -124,7 +124,7 @@ __global__ void filter_kernel(float* u, const float* w, Pass pass, Blocking bloc
 }  // namespace
 
 std::size_t filter_floats(const Pass& pass) {
-  const std::size_t points = pass.taps == 3 ? 6 : 7;
+  const std::size_t points = tile_pixels(pass.taps) + pass.taps - 1;
   return points * points * pass.groups * simt::round_up(pass.filters, kPanel) * pass.channels;
 }
 

@@ -53,47 +53,8 @@ void multiply_panel(int vectors, const float* a, const float* b, float* c, int d
   multiply_panel<1, kAdd>(a, b, c, depth, ahead);
 }
 
-/// Vectors of a block that belong to one tile: the tile's first output pixel, where its vectors are, and how many.
-struct Run {
-  int row, column, image;
-  int first, vectors;
-};
-
-/// A block's columns: vectors of images of tiles of one kind.
-struct Columns {
-  int kind;
-  int vectors;
-  int runs;
-  Run run[RegisterTile::kVecs];
-};
-
-/// The columns of the block `index`. Tiles of one kind follow each other, those with most products first.
-template <int kPixels>
-Columns columns_of_block(const Pass& pass, const Cut& rows, const Cut& columns, int index) {
-  const int image_vectors = pass.images / RegisterTile::kVec;
-  for (int kind = 0;; ++kind) {
-    const bool small_rows = (kind & 2) != 0, small_columns = (kind & 1) != 0;
-    const int across = columns.count(small_columns);
-    const int vectors = rows.count(small_rows) * across * image_vectors;
-    const int blocks = simt::ceil_div(vectors, RegisterTile::kVecs);
-    if (index >= blocks) {
-      index -= blocks;
-      continue;
-    }
-    const int first = index * RegisterTile::kVecs;
-    Columns found{kind, simt::min(RegisterTile::kVecs, vectors - first), 0, {}};
-    for (int i = 0; i < found.vectors; ++i) {
-      const int tile = (first + i) / image_vectors, image = (first + i) % image_vectors * RegisterTile::kVec;
-      if (i > 0 && image > 0) {
-        ++found.run[found.runs - 1].vectors;
-        continue;
-      }
-      found.run[found.runs++] = {rows.start(small_rows, tile / across, kPixels), columns.start(small_columns, tile % across, kPixels),
-                                 image, i, 1};
-    }
-    return found;
-  }
-}
+/// A block's columns.
+using Columns = TileGroup<RegisterTile::kVecs>;
 
 // Computes  y = the convolution of x by the filters, finished
 // Layout    x (C, H, W, N), y (K, P, Q, N); u as transform_filters makes it
@@ -118,7 +79,7 @@ class Convolution {
   }
 
   void run(int block, int part, int parts, int group) {
-    columns_ = columns_of_block<kPixels>(pass_, blocking_.rows, blocking_.columns, block);
+    columns_ = Columns::at(blocking_.tiling, pass_.images / kVec, kPixels, block);
     x_ += group * pass_.channels * per_channel_;
     first_filter_ = group * pass_.filters;
     const int padded = simt::round_up(pass_.filters, kPanel);
@@ -145,7 +106,7 @@ class Convolution {
   }
 
   template <int kRows, int kCols>
-  __attribute__((noinline)) void transform_input(const Run& run, int c0, int channels) {
+  __attribute__((noinline)) void transform_input(const TileRun& run, int c0, int channels) {
     constexpr int kDown = kRows + kTaps - 1, kAcross = kCols + kTaps - 1;
     const float* from[kDown * kAcross];
     std::int64_t step[kDown * kAcross];  // 0 for a pixel outside the image
@@ -212,7 +173,7 @@ class Convolution {
   }
 
   template <int kRows, int kCols>
-  __attribute__((noinline)) void transform_output(const Run& run, int k0, int filters) {
+  __attribute__((noinline)) void transform_output(const TileRun& run, int k0, int filters) {
     constexpr int kAcross = kCols + kTaps - 1;
     const int rows = pass_.rows - run.row, columns = pass_.columns - run.column;  // those that are left
     const std::int64_t per_row = std::int64_t{pass_.columns} * pass_.images;

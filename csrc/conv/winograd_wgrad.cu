@@ -20,12 +20,12 @@ struct Tasks {
   int points;             // rows of frequencies
   int channels, filters;  // of a task: whole panels, whole register tiles
   int channel_blocks, filter_blocks;
-  int pieces;         // of the sum over tiles and images
-  Cut rows, columns;  // of dy
+  int pieces;     // of the sum over tiles and images
+  Tiling tiling;  // of dy
 
   static Tasks of(const Pass& pass) {
-    const int pixels = pass.taps == 3 ? 4 : 3, points = pixels + pass.taps - 1;
-    Tasks best{points, 0, 0, 0, 0, 1, Cut::of(pass.rows, pixels, pass.taps), Cut::of(pass.columns, pixels, pass.taps)};
+    const int pixels = tile_pixels(pass.taps), points = pixels + pass.taps - 1;
+    Tasks best{points, 0, 0, 0, 0, 1, Tiling::of(pass.rows, pass.columns, pixels, pass.taps)};
     // Sums fill some 45 % of the cache. Of the blocks that fit, those with the fewest pixels to read.
     const auto fit = static_cast<int>(simt::l2_bytes() * 9 / 20 / (std::int64_t{points} * 4));
     std::int64_t fewest = 0;
@@ -44,7 +44,7 @@ struct Tasks {
     }
     constexpr int kTasks = 24, kStepsOfPiece = 8;
     const std::int64_t tasks = std::int64_t{points} * best.channel_blocks * best.filter_blocks * pass.groups;
-    const std::int64_t steps = std::int64_t{best.rows.tiles} * best.columns.tiles * (pass.images / kVec) / kStepVectors;
+    const std::int64_t steps = std::int64_t{best.tiling.rows.tiles} * best.tiling.columns.tiles * (pass.images / kVec) / kStepVectors;
     best.pieces = static_cast<int>(std::max<std::int64_t>(1, std::min(simt::ceil_div<std::int64_t>(kTasks, tasks), steps / kStepsOfPiece)));
     return best;
   }
@@ -57,49 +57,8 @@ struct Tasks {
   std::int64_t floats() const { return std::int64_t{points} * channels * filters; }
 };
 
-/// Vectors of a step that belong to one tile: the tile's first pixel of dy, where its vectors are, and how many.
-struct Run {
-  int row, column, image;
-  int first, vectors;
-};
-
-/// A step's vectors of images of tiles of one kind.
-struct Step {
-  int kind;
-  int vectors;
-  int runs;
-  Run run[kStepVectors];
-};
-
-/// Vectors of images of all tiles of a kind, and their steps.
-int vectors_of_kind(const Pass& pass, const Tasks& tasks, int kind) {
-  return tasks.rows.count((kind & 2) != 0) * tasks.columns.count((kind & 1) != 0) * (pass.images / kVec);
-}
-
-/// The step `index`. Tiles of one kind follow each other.
-template <int kPixels>
-Step step_at(const Pass& pass, const Tasks& tasks, int index) {
-  int kind = 0;
-  for (;; ++kind) {
-    const int steps = simt::ceil_div(vectors_of_kind(pass, tasks, kind), kStepVectors);
-    if (index < steps) break;
-    index -= steps;
-  }
-  const bool small_rows = (kind & 2) != 0, small_columns = (kind & 1) != 0;
-  const int across = tasks.columns.count(small_columns), image_vectors = pass.images / kVec;
-  const int first = index * kStepVectors;
-  Step step{kind, simt::min(kStepVectors, vectors_of_kind(pass, tasks, kind) - first), 0, {}};
-  for (int i = 0; i < step.vectors; ++i) {
-    const int tile = (first + i) / image_vectors, image = (first + i) % image_vectors * kVec;
-    if (i > 0 && image > 0) {
-      ++step.run[step.runs - 1].vectors;
-      continue;
-    }
-    step.run[step.runs++] = {tasks.rows.start(small_rows, tile / across, kPixels),
-                             tasks.columns.start(small_columns, tile % across, kPixels), image, i, 1};
-  }
-  return step;
-}
+/// A step's vectors.
+using Step = TileGroup<kStepVectors>;
 
 /// c += A B over `depth` steps: kPanel rows of A, kVecs vectors of columns. Not inlined: within a larger function GCC spills the sums.
 template <int kVecs>
@@ -185,12 +144,11 @@ class WeightGradient {
     filters_ = simt::min(tasks_.filters, pass_.filters - k0);
     x_ += (std::int64_t{group} * pass_.channels + c0) * per_channel_;
     dy_ += (std::int64_t{group} * pass_.filters + k0) * per_filter_;
-    std::int64_t steps = 0;
-    for (int kind = 0; kind < (row_ == kPoints - 2 ? 2 : 4); ++kind)  // small tiles lack the last point but one
-      steps += simt::ceil_div(vectors_of_kind(pass_, tasks_, kind), kStepVectors);
+    const int kinds = row_ == kPoints - 2 ? 2 : 4;  // small tiles lack the last point but one
+    const std::int64_t steps = Step::count(tasks_.tiling, pass_.images / kVec, kinds);
     const auto first = static_cast<int>(steps * piece / tasks_.pieces), last = static_cast<int>(steps * (piece + 1) / tasks_.pieces);
     for (int index = first; index < last; ++index) {
-      const Step step = step_at<kPixels>(pass_, tasks_, index);
+      const Step step = Step::at(tasks_.tiling, pass_.images / kVec, kPixels, index);
       transform_gradient(step);
       for (int c = 0; c < channels_; c += kChunk) {
         const int channels = simt::min(kChunk, channels_ - c);
@@ -222,7 +180,7 @@ class WeightGradient {
 
   void transform_input(const Step& step, int c0, int channels) {
     for (int i = 0; i < step.runs; ++i) {
-      const Run& run = step.run[i];
+      const TileRun& run = step.run[i];
       const Terms terms = this->terms<Matrix::kInput>((step.kind & 2) != 0, run.row - pass_.pad, pass_.height);
       with_count<kPoints>(terms.count, [&](auto count) {
         if ((step.kind & 1) != 0)
@@ -234,7 +192,7 @@ class WeightGradient {
   }
 
   template <int kCols, int kCount>
-  __attribute__((noinline)) void transform_input(const Terms& terms, const Run& run, int c0, int channels) {
+  __attribute__((noinline)) void transform_input(const Terms& terms, const TileRun& run, int c0, int channels) {
     const int column = run.column - pass_.pad, images = pass_.images;
     const float* from[kCount + 1];
     for (int t = 0; t < kCount; ++t)
@@ -260,7 +218,7 @@ class WeightGradient {
 
   void transform_gradient(const Step& step) {
     for (int i = 0; i < step.runs; ++i) {
-      const Run& run = step.run[i];
+      const TileRun& run = step.run[i];
       const Terms terms = this->terms<Matrix::kGradient>((step.kind & 2) != 0, run.row, pass_.rows);
       with_count<kPixels>(terms.count, [&](auto count) {
         if ((step.kind & 1) != 0)
@@ -273,7 +231,7 @@ class WeightGradient {
 
   /// Rows of vectors of images become rows of vectors of filters. Filters past the last one read its gradient again.
   template <int kCols, int kCount>
-  __attribute__((noinline)) void transform_gradient(const Terms& terms, const Run& run) {
+  __attribute__((noinline)) void transform_gradient(const Terms& terms, const TileRun& run) {
     const int images = pass_.images, columns = pass_.columns - run.column;  // those that are left
     std::int64_t offset[kCount + 1];
     for (int t = 0; t < kCount; ++t) offset[t] = (std::int64_t{terms.row[t]} * pass_.columns + run.column) * images + run.image;

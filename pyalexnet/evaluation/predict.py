@@ -22,6 +22,8 @@ from pyalexnet.evaluation.views import STRIDE, Crops, average
 from pyalexnet.nn.layers.loss import TOP
 
 _BATCH_SIZE = 32
+#: Of an image, which are computed in one batch; dense ones are as many as there are positions.
+_MOST_VIEWS = {"centre": 1, "ten": 10}
 _WNID = re.compile(r"n\d{8} ")
 
 
@@ -72,7 +74,8 @@ def predict(
     """
     found = pixels.listed(images)
     batch_size = max(1, min(len(found), _BATCH_SIZE))
-    members = load_members(checkpoints, devices.open(device, threads), batch_size)
+    at_once = min(batch_size * _MOST_VIEWS.get(views, _BATCH_SIZE), _BATCH_SIZE)
+    members = load_members(checkpoints, devices.open(device, threads), at_once)
     crops = [_views(member, views, dense_stride) for member in members]
     classes = members[0].checkpoint.classes
     # Classes of prepared ImageNet are "n01440764 tench, Tinca tinca"; users' folders, n01440764.

@@ -21,6 +21,8 @@ Crops = NDArray[np.int32]
 class Classifier(Protocol):
     """What `average` uses of `model.Model`."""
 
+    batch_size: int
+
     def predict(self, images: NDArray[np.uint8], crops: Crops) -> NDArray[np.float32]:
         """Probabilities (B, classes) of images (B, H, W, C) cropped at `crops` (B, 3)."""
 
@@ -91,10 +93,14 @@ def average(model: Classifier, images: NDArray[np.uint8], crops: Crops) -> NDArr
     -------
     float64 (B, classes)
     """
+    at_once = max(1, model.batch_size // len(images))  # views of all images in one pass
     total: NDArray[np.float64] | float = 0.0
-    for crop in crops:
-        repeated = np.tile(crop, (len(images), 1))
-        total = total + model.predict(images, repeated).astype(np.float64)
+    for start in range(0, len(crops), at_once):
+        some = crops[start : start + at_once]
+        repeated = np.concatenate([images] * len(some))
+        found = model.predict(repeated, some.repeat(len(images), axis=0))
+        for probabilities in found.reshape(len(some), len(images), -1):
+            total = total + probabilities.astype(np.float64)
     return np.asarray(total / len(crops))
 
 

@@ -106,15 +106,25 @@ def test_mistakes() -> None:
 class Stub:
     """Probabilities that identify image and view."""
 
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+        self.batches: list[int] = []
+
     def predict(self, images: NDArray[np.uint8], crops: NDArray[np.int32]) -> NDArray[np.float32]:
+        self.batches.append(len(images))
         row, column, mirrored = crops.T
         return np.stack([images[:, 0, 0, 0], row, 10 * column, mirrored], 1).astype(np.float32)
 
 
 @pytest.mark.host_only("computes nothing")
-def test_average() -> None:
+@pytest.mark.parametrize(
+    ("batch_size", "batches"), [(1, [2] * 4), (2, [2] * 4), (5, [4, 4]), (7, [6, 2]), (99, [8])]
+)
+def test_average(batch_size: int, batches: list[int]) -> None:
+    stub = Stub(batch_size)
     images = np.array([3, 250], np.uint8).reshape(2, 1, 1, 1)
     crops = np.array([[0, 0, 0], [0, 1, 1], [2, 2, 1], [4, 0, 1]], np.int32)
-    mean = average(Stub(), images, crops)
+    mean = average(stub, images, crops)
+    assert stub.batches == batches
     assert mean.dtype == np.float64
     np.testing.assert_array_equal(mean, [[3, 1.5, 7.5, 0.75], [250, 1.5, 7.5, 0.75]])
