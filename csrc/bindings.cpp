@@ -130,7 +130,7 @@ void bind_conv(KernelsClass& kernels) {
       "conv_forward",
       [](const Kernels& at, const py::object& y_, const py::object& x_, const py::object& w_, const py::object& b_, int stride, int pad,
          int groups, const std::string& activation, const std::string& algorithm, const py::object& filters_, bool transformed,
-         const py::object& workspace_) {
+         const std::optional<int>& images, const py::object& workspace_) {
         Call call("conv_forward");
         const auto y = call.array<float>("y", y_);
         const auto x = call.array<const float>("x", x_);
@@ -147,11 +147,12 @@ void bind_conv(KernelsClass& kernels) {
           const bool given = transform > 0 && filters;
           float* floats =
               given ? enough("filters", filters, transform) : enough("workspace", workspace, conv_forward_workspace(shape, wanted));
-          conv_forward<float>(y, x, w, b ? b->data() : nullptr, floats, given && transformed, shape, kind, wanted, stream);
+          conv_forward<float>(y, x, w, b ? b->data() : nullptr, floats, given && transformed, shape, kind, wanted, images.value_or(shape.N),
+                              stream);
         });
       },
       "Computes y = activation(conv(x, w) + b); b, filters and workspace may be None.", "y"_a, "x"_a, "w"_a, "b"_a, py::kw_only(),
-      "stride"_a, "pad"_a, "groups"_a, "activation"_a, "algorithm"_a, "filters"_a, "transformed"_a, "workspace"_a);
+      "stride"_a, "pad"_a, "groups"_a, "activation"_a, "algorithm"_a, "filters"_a, "transformed"_a, "images"_a = py::none(), "workspace"_a);
   kernels.def(
       "conv_backward_data",
       [](const Kernels& at, const py::object& dx_, const py::object& dy_, const py::object& w_, const py::object& mask_, int stride,
@@ -519,7 +520,8 @@ void bind_bf16(py::module_& m) {
     call.check_overlaps();
     constexpr ConvAlgorithm kAlgorithm = ConvAlgorithm::kDirect;
     std::vector<float> workspace(conv_forward_workspace(shape, kAlgorithm));
-    conv_forward<simt::Bf16>(bf16(y), bf16(x), bf16(w), b, workspace.data(), false, shape, activation_of(activation), kAlgorithm, nullptr);
+    conv_forward<simt::Bf16>(bf16(y), bf16(x), bf16(w), b, workspace.data(), false, shape, activation_of(activation), kAlgorithm, shape.N,
+                             nullptr);
   });
   m.def("lrn_forward_bf16", [=](const py::object& y_, const py::object& x_) {
     Call call("lrn_forward_bf16");

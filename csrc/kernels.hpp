@@ -56,10 +56,11 @@ enum class ConvAlgorithm { kAuto, kDirect, kWinograd };
 ConvAlgorithm conv_algorithm(const ConvShape& shape, ConvAlgorithm wanted);
 
 /// y = activation(conv(x, w) + b); b may be null. kWinograd leaves the transformed filters, conv_filter_floats, at the workspace's start;
-/// with `transformed`, they are there already. (conv/fprop.cu)
+/// with `transformed`, they are there already. Of the N images, the first `images` are wanted; the others may be computed as if their x
+/// were zeros. (conv/fprop.cu)
 template <class T>
 void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace, bool transformed, const ConvShape& shape,
-                  Activation activation, ConvAlgorithm algorithm, StreamHandle stream);
+                  Activation activation, ConvAlgorithm algorithm, int images, StreamHandle stream);
 std::size_t conv_filter_floats(const ConvShape& shape, ConvAlgorithm algorithm);
 /// Gradient of the input; where x is a ReLU's output, `mask` may be x, else null: the ReLU's input's gradient, 0 where mask is not above 0.
 /// (conv/dgrad.cu)

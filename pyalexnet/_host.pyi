@@ -37,6 +37,7 @@ class Kernels:
         algorithm: str,
         filters: Array | None,
         transformed: bool,
+        images: int | None = None,
         workspace: Array | None,
     ) -> None:
         """Computes y = activation(conv(x, w) + b); b, filters and workspace may be None."""

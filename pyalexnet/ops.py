@@ -50,6 +50,7 @@ def conv_forward(
     algorithm: str = "",
     filters: Array | None = None,
     transformed: bool = False,
+    images: int | None = None,
     workspace: Array | None = None,
     out: Array | None = None,
 ) -> Array:
@@ -59,7 +60,9 @@ def conv_forward(
     Pixels outside the image are zeros. `algorithm` is "direct", "winograd", or "", which chooses
     (see `conv_plan`). "winograd" transforms w into `filters`, or else into the workspace, where
     they are lost; with `transformed`, `filters` has them already, of a call with the same w, shapes
-    and algorithm. `workspace` holds at least `conv_workspace` floats. Paper: sections 3.1, 3.5.
+    and algorithm. The first `images` images are wanted, by default all N; others may be computed as
+    if their x were zeros. `workspace` holds at least `conv_workspace` floats. Paper: sections 3.1,
+    3.5.
     """
     at = devices.of(x)
     if out is None:
@@ -80,6 +83,7 @@ def conv_forward(
         activation=activation,
         filters=filters,
         transformed=transformed,
+        images=images,
         workspace=workspace,
         **how,
     )
@@ -200,17 +204,20 @@ def linear_forward(
     b: Array | None = None,
     *,
     activation: str = "",
+    images: int | None = None,
     workspace: Array | None = None,
     out: Array | None = None,
 ) -> Array:
     """A fully connected layer: x (F, N), w (F, K), b (K) -> activation(wᵀx + b) (K, N).
 
-    `workspace` holds at least `linear_workspace` floats.
+    `images` is as in `conv_forward`: up to 4 take a CPU the time to read w. `workspace` holds at
+    least `linear_workspace` floats.
     """
     at = devices.of(x)
     out = _or_empty(at, out, (_shape("w", w, 2)[1], _shape("x", x, 2)[1]))
     maps = _as_map(x), _as_map(w)
-    conv_forward(*maps, b, activation=activation, workspace=workspace, out=_as_map(out))
+    how: dict[str, Any] = {"activation": activation, "images": images, "workspace": workspace}
+    conv_forward(*maps, b, out=_as_map(out), **how)
     return out
 
 

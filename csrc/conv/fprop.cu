@@ -1,5 +1,6 @@
 // Convolution, forward: filters times patches, gathered while staging (implicit GEMM). A fully connected layer is the one-pixel case.
 #include "conv/choose.hpp"
+#include "conv/few_images.hpp"
 #include "conv/operands.cuh"
 #include "conv/winograd.hpp"
 #include "gemm/split_k.cuh"
@@ -33,10 +34,15 @@ std::size_t conv_forward_workspace(const ConvShape& s, ConvAlgorithm algorithm) 
 
 template <class T>
 void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace, bool transformed, const ConvShape& s,
-                  Activation activation, ConvAlgorithm algorithm, StreamHandle stream) {
+                  Activation activation, ConvAlgorithm algorithm, int images, StreamHandle stream) {
   const simt::Range range(__func__);
+  if (images < 1 || images > s.N)
+    throw std::invalid_argument("images is " + std::to_string(images) + "; expected 1 to " + std::to_string(s.N) +
+                                ", the last extent of x");
 #if !defined(__CUDACC__)
   if constexpr (std::is_same_v<T, float>) {
+    check_conv_shape(s);
+    if (are_few_images(s, images)) return few_images_forward(y, x, w, AddBias{b, activation}, s, images, stream);
     if (conv_algorithm(s, algorithm) == ConvAlgorithm::kWinograd) {
       const auto pass = winograd::Pass::forward(s);
       if (!transformed) winograd::transform_filters(workspace, w, pass, stream);
@@ -54,11 +60,11 @@ void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace
   });
 }
 
-template void conv_forward(float*, const float*, const float*, const float*, float*, bool, const ConvShape&, Activation, ConvAlgorithm,
+template void conv_forward(float*, const float*, const float*, const float*, float*, bool, const ConvShape&, Activation, ConvAlgorithm, int,
                            StreamHandle);
 #if defined(PYALEXNET_TEST_BUILD)
 template void conv_forward(simt::Bf16*, const simt::Bf16*, const simt::Bf16*, const float*, float*, bool, const ConvShape&, Activation,
-                           ConvAlgorithm, StreamHandle);
+                           ConvAlgorithm, int, StreamHandle);
 #endif
 
 }  // namespace pyalexnet

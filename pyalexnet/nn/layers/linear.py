@@ -69,6 +69,7 @@ class Linear(Layer):
             w,
             b,
             activation=self.activation,
+            images=step.images,
             workspace=buffers.workspace,
             out=buffers.y,
         )
