@@ -143,12 +143,12 @@ void bind_conv(KernelsClass& kernels) {
         const Activation kind = activation_of(activation);
         const ConvAlgorithm wanted = algorithm_of(algorithm);
         at.run(call, [&](StreamHandle stream) {
-          const std::size_t transform = conv_filter_floats(shape, wanted);
+          const int wanted_images = images.value_or(shape.N);
+          const std::size_t transform = conv_filter_floats(shape, wanted, wanted_images);
           const bool given = transform > 0 && filters;
-          float* floats =
-              given ? enough("filters", filters, transform) : enough("workspace", workspace, conv_forward_workspace(shape, wanted));
-          conv_forward<float>(y, x, w, b ? b->data() : nullptr, floats, given && transformed, shape, kind, wanted, images.value_or(shape.N),
-                              stream);
+          float* floats = given ? enough("filters", filters, transform)
+                                : enough("workspace", workspace, conv_forward_workspace(shape, wanted, wanted_images));
+          conv_forward<float>(y, x, w, b ? b->data() : nullptr, floats, given && transformed, shape, kind, wanted, wanted_images, stream);
         });
       },
       "Computes y = activation(conv(x, w) + b); b, filters and workspace may be None.", "y"_a, "x"_a, "w"_a, "b"_a, py::kw_only(),
@@ -203,9 +203,9 @@ void bind_conv(KernelsClass& kernels) {
         std::size_t filters = 0;
         at.run(call, [&](StreamHandle) {
           chosen = conv_algorithm(shape, wanted);
-          filters = conv_filter_floats(shape, wanted);
-          floats = {conv_forward_workspace(shape, wanted), conv_backward_data_workspace(shape, wanted),
-                    conv_backward_weights_workspace(shape, wanted)};
+          filters = conv_filter_floats(shape, wanted, shape.N);
+          floats = {std::max(conv_forward_workspace(shape, wanted, 1), conv_forward_workspace(shape, wanted, shape.N)),
+                    conv_backward_data_workspace(shape, wanted), conv_backward_weights_workspace(shape, wanted)};
         });
         return std::make_tuple(chosen == ConvAlgorithm::kWinograd ? "winograd" : "direct", filters, floats);
       },
@@ -519,7 +519,7 @@ void bind_bf16(py::module_& m) {
     b.of_shape({shape.K});
     call.check_overlaps();
     constexpr ConvAlgorithm kAlgorithm = ConvAlgorithm::kDirect;
-    std::vector<float> workspace(conv_forward_workspace(shape, kAlgorithm));
+    std::vector<float> workspace(conv_forward_workspace(shape, kAlgorithm, shape.N));
     conv_forward<simt::Bf16>(bf16(y), bf16(x), bf16(w), b, workspace.data(), false, shape, activation_of(activation), kAlgorithm, shape.N,
                              nullptr);
   });
@@ -576,6 +576,7 @@ PYBIND11_MODULE(_kernels, m) {
 #if defined(PYALEXNET_TEST_BUILD)
   pyalexnet::bind_selftest(m.def_submodule("selftest", "Kernels that test the host's execution model."));
 #endif
+  m.attr("FEW_IMAGES") = pyalexnet::few_images();
   m.attr("IMAGES_MULTIPLE") = pyalexnet::images_multiple();
   m.def("build_info", &pyalexnet::build_info, "Describes this build: version, architectures, compilers, vectors.");
   // Local to its module: both modules have a class of this name.

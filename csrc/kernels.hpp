@@ -55,13 +55,16 @@ enum class ConvAlgorithm { kAuto, kDirect, kWinograd };
 /// The algorithm that a convolution uses, kDirect or kWinograd. Throws std::invalid_argument for kWinograd where it cannot be done.
 ConvAlgorithm conv_algorithm(const ConvShape& shape, ConvAlgorithm wanted);
 
+/// Up to so many images of a forward pass are few: a CPU computes them by themselves. 0 on a GPU.
+int few_images();
+
 /// y = activation(conv(x, w) + b); b may be null. kWinograd leaves the transformed filters, conv_filter_floats, at the workspace's start;
 /// with `transformed`, they are there already. Of the N images, the first `images` are wanted; the others may be computed as if their x
 /// were zeros. (conv/fprop.cu)
 template <class T>
 void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace, bool transformed, const ConvShape& shape,
                   Activation activation, ConvAlgorithm algorithm, int images, StreamHandle stream);
-std::size_t conv_filter_floats(const ConvShape& shape, ConvAlgorithm algorithm);
+std::size_t conv_filter_floats(const ConvShape& shape, ConvAlgorithm algorithm, int images);
 /// Gradient of the input; where x is a ReLU's output, `mask` may be x, else null: the ReLU's input's gradient, 0 where mask is not above 0.
 /// (conv/dgrad.cu)
 template <class T>
@@ -72,7 +75,7 @@ template <class T>
 void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace, const ConvShape& shape, ConvAlgorithm algorithm,
                            StreamHandle stream);
 /// Floats of workspace that the three need; where none, workspace may be null. On a GPU, depends on the current device.
-std::size_t conv_forward_workspace(const ConvShape& shape, ConvAlgorithm algorithm);
+std::size_t conv_forward_workspace(const ConvShape& shape, ConvAlgorithm algorithm, int images);
 std::size_t conv_backward_data_workspace(const ConvShape& shape, ConvAlgorithm algorithm);
 std::size_t conv_backward_weights_workspace(const ConvShape& shape, ConvAlgorithm algorithm);
 

@@ -4,6 +4,7 @@ from pyalexnet import _host
 
 TARGET: str
 IMAGES_MULTIPLE: int
+FEW_IMAGES: int
 
 class Kernels(_host.Kernels):
     """The kernels, on one stream of one device."""

@@ -7,6 +7,7 @@ from pyalexnet.device import Array
 
 TARGET: str
 IMAGES_MULTIPLE: int
+FEW_IMAGES: int
 
 class _Execution(TypedDict):
     order: str

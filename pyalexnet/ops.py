@@ -66,14 +66,14 @@ def conv_forward(
     """
     at = devices.of(x)
     if out is None:
-        _, height, width, images = _shape("x", x, 4)
+        _, height, width, extent = _shape("x", x, 4)
         _, *window, kernels = _shape("w", w, 4)
         rows = output_size(height, window[0], stride, pad, ceil_mode)
         columns = output_size(width, window[1], stride, pad, ceil_mode)
-        out = at.empty((kernels, *_places(rows, columns, x, window), images))
+        out = at.empty((kernels, *_places(rows, columns, x, window), extent))
     how: dict[str, Any] = {"stride": stride, "pad": pad, "groups": groups}
     how["algorithm"] = algorithm
-    if workspace is None and filters is None:
+    if workspace is None and (filters is None or images is not None):
         workspace = _conv_workspace(at, 0, x.shape, w.shape, out.shape, how)
     at.kernels.conv_forward(
         out,

@@ -1,4 +1,4 @@
-// Fully connected layers of few images, for the forward pass's launcher.
+// Forward passes of few images on a CPU, for the launcher.
 #pragma once
 
 #include "gemm/epilogue.cuh"
@@ -7,22 +7,18 @@
 
 namespace pyalexnet {
 
-/// At most so many images are few. With more, vectors of images are full enough.
+/// At most so many images are few. With more, vectors of images are full enough, and Winograd's transforms pay.
 constexpr int kFewImages = 4;
 
-/// Whether few_images_forward computes a forward pass of so many real images: on a CPU, of a fully connected layer.
-inline bool are_few_images(const ConvShape& s, int images) {
-#if defined(__CUDACC__)
-  static_cast<void>(s), static_cast<void>(images);
-  return false;
-#else
-  const bool one_pixel = s.H == 1 && s.W == 1 && s.R == 1 && s.S == 1 && s.P == 1 && s.Q == 1 && s.pad == 0 && s.G == 1;
-  return simt::execution().tiles == simt::Tiles::kHost && one_pixel && images <= kFewImages && images <= kCpuVec;
-#endif
-}
+/// Whether few_images_forward computes a forward pass of so many real images: on a CPU, unless another algorithm is asked for, or the
+/// border is much larger than x.
+bool are_few_images(const ConvShape& s, ConvAlgorithm wanted, int images);
 
-/// y = the layer, finished, of the first `images` images, with the direct product's bits; the other images' x count as zeros.
+/// Floats of workspace that few_images_forward needs for any number of images.
+std::size_t few_images_workspace(const ConvShape& s);
+/// y = the convolution, finished, of the first `images` images, with the direct product's bits; the other images' x count as zeros.
 /// (conv/few_images.cu)
-void few_images_forward(float* y, const float* x, const float* w, const AddBias& last, const ConvShape& s, int images, StreamHandle stream);
+void few_images_forward(float* y, const float* x, const float* w, const AddBias& last, float* workspace, const ConvShape& s, int images,
+                        StreamHandle stream);
 
 }  // namespace pyalexnet

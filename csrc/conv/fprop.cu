@@ -16,16 +16,30 @@ ConvAlgorithm conv_algorithm(const ConvShape& s, ConvAlgorithm wanted) {
   return choose_conv(s, wanted);
 }
 
-std::size_t conv_filter_floats(const ConvShape& s, ConvAlgorithm algorithm) {
-#if !defined(__CUDACC__)
-  if (conv_algorithm(s, algorithm) == ConvAlgorithm::kWinograd) return winograd::filter_floats(winograd::Pass::forward(s));
+int few_images() {
+#if defined(__CUDACC__)
+  return 0;
+#else
+  return simt::min(kFewImages, kCpuVec);
 #endif
-  static_cast<void>(s), static_cast<void>(algorithm);
+}
+
+std::size_t conv_filter_floats(const ConvShape& s, ConvAlgorithm algorithm, int images) {
+  const ConvAlgorithm chosen = conv_algorithm(s, algorithm);
+#if !defined(__CUDACC__)
+  if (chosen == ConvAlgorithm::kWinograd && !are_few_images(s, algorithm, images))
+    return winograd::filter_floats(winograd::Pass::forward(s));
+#endif
+  static_cast<void>(chosen), static_cast<void>(images);
   return 0;
 }
 
-std::size_t conv_forward_workspace(const ConvShape& s, ConvAlgorithm algorithm) {
-  if (conv_algorithm(s, algorithm) == ConvAlgorithm::kWinograd) return conv_filter_floats(s, algorithm);
+std::size_t conv_forward_workspace(const ConvShape& s, ConvAlgorithm algorithm, int images) {
+  const ConvAlgorithm chosen = conv_algorithm(s, algorithm);
+#if !defined(__CUDACC__)
+  if (are_few_images(s, algorithm, images)) return few_images_workspace(s);
+#endif
+  if (chosen == ConvAlgorithm::kWinograd) return conv_filter_floats(s, algorithm, images);
   const ProductShape product = product_of(s);
   std::size_t floats = 0;
   with_gemm_tile([&](auto tile) { floats = split_floats(choose_output_split_k<decltype(tile)>(product), product); });
@@ -41,9 +55,9 @@ void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace
                                 ", the last extent of x");
 #if !defined(__CUDACC__)
   if constexpr (std::is_same_v<T, float>) {
-    check_conv_shape(s);
-    if (are_few_images(s, images)) return few_images_forward(y, x, w, AddBias{b, activation}, s, images, stream);
-    if (conv_algorithm(s, algorithm) == ConvAlgorithm::kWinograd) {
+    const ConvAlgorithm chosen = conv_algorithm(s, algorithm);
+    if (are_few_images(s, algorithm, images)) return few_images_forward(y, x, w, AddBias{b, activation}, workspace, s, images, stream);
+    if (chosen == ConvAlgorithm::kWinograd) {
       const auto pass = winograd::Pass::forward(s);
       if (!transformed) winograd::transform_filters(workspace, w, pass, stream);
       winograd::convolve(y, x, workspace, AddBias{b, activation}, pass, stream);

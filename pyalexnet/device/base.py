@@ -45,6 +45,7 @@ class Device(ABC):
     lib : the compiled module, `pyalexnet._host` or `pyalexnet._cuda`
     kernels : its kernels, launched on the stream of all the device's work
     images_multiple : the number of images in an array is a multiple of this
+    few_images : forward passes of up to so many images have kernels of their own
     allocates : whether its arrays have memory, see `device.planned`
     """
 
@@ -53,6 +54,7 @@ class Device(ABC):
     lib: ModuleType
     kernels: Kernels
     images_multiple: int
+    few_images: int
 
     def pad_images(self, n: int) -> int:
         """`n` rounded up to a multiple of `images_multiple`."""

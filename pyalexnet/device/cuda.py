@@ -37,6 +37,7 @@ class CudaDevice(Device):
         self.lib = _cuda
         self.kernels = _cuda.Kernels(index, self._stream.ptr)
         self.images_multiple = _cuda.IMAGES_MULTIPLE
+        self.few_images = _cuda.FEW_IMAGES
 
     @property
     def words(self) -> str:

@@ -72,6 +72,7 @@ class HostDevice(Device):
         self.lib = _host
         self.kernels = _host.Kernels()
         self.images_multiple = _host.IMAGES_MULTIPLE
+        self.few_images = _host.FEW_IMAGES
 
     @property
     def words(self) -> str:

@@ -34,6 +34,7 @@ class PlannedDevice(Device):
         self.device = device
         self.name, self.lib, self.kernels = device.name, device.lib, device.kernels
         self.images_multiple = device.images_multiple
+        self.few_images = device.few_images
         self.bytes = 0
 
     @property

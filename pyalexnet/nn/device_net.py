@@ -50,7 +50,6 @@ class DeviceNet:
         self._sums = gradients.sums
         self._completes = _completes(net)
         self.layers = self._allocate_layers(values, in_place, gradients)
-        self._transformed = [-1] * len(net.layers)  # the weights' versions that were transformed
         self.input = PixelInput(net, device, batch_size, values[0])
         last = self.layers[-1]
         self.loss = LossBuffers(device, last.y, last.dy) if net.has_loss else None
@@ -140,12 +139,9 @@ class DeviceNet:
 
     def forward(self, layer: int, step: StepContext) -> None:
         """Computes the output of the layer of this number, if it is here."""
-        if layer >= len(self.layers):
-            return
-        buffers, version = self.layers[layer], self.weights.version
-        buffers.transformed = not step.training and self._transformed[layer] == version
-        self.net.layers[layer].forward(buffers, step)
-        self._transformed[layer] = version
+        if layer < len(self.layers):
+            self.layers[layer].weights_version = self.weights.version
+            self.net.layers[layer].forward(self.layers[layer], step)
 
     def backward(self, layer: int, step: StepContext) -> None:
         """Computes the gradients of the layer of this number, if it is here."""

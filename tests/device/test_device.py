@@ -95,6 +95,7 @@ def _cuda_module(count: int, error: str = "") -> ModuleType:
     lib.device_count = lambda: count
     lib.device_error = lambda: error
     lib.IMAGES_MULTIPLE = HOST.images_multiple
+    lib.FEW_IMAGES = HOST.few_images
     return lib
 
 
@@ -297,6 +298,7 @@ class _CudaLib:
     """A `_cuda` for two GPUs."""
 
     IMAGES_MULTIPLE = HOST.images_multiple
+    FEW_IMAGES = HOST.few_images
 
     def device_count(self):
         return 2

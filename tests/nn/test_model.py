@@ -357,16 +357,20 @@ def test_a_wrong_state_changes_nothing():
 @pytest.mark.host_only("a GPU's filters are not transformed")
 def test_transformed_filters_follow_the_weights(monkeypatch):
     monkeypatch.setenv("PYALEXNET_CONV", "winograd")
-    model, same, other = (Model(TINY, target.NAME, 4, seed=seed) for seed in (1, 1, 2))
+    model, same, other = (Model(TINY, target.NAME, 8, seed=seed) for seed in (1, 1, 2))
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (4, 8, 8, 3), np.uint8)
-    labels = rng.integers(0, 4, 4).astype(np.int32)
+    images = rng.integers(0, 256, (8, 8, 8, 3), np.uint8)
+    labels = rng.integers(0, 4, 8).astype(np.int32)
     [part], fresh = model.parts, same.predict(images)
 
     assert part.layers[0].weight_transform is not None
-    for kept in (False, True, True):
+    few = same.predict(images[:1])  # transforms no filters
+    for _ in range(2):
+        np.testing.assert_array_equal(model.predict(images[:1]), few)
+        assert part.layers[0].transformed_version == -1
+    for _ in range(2):
         np.testing.assert_array_equal(model.predict(images), fresh)
-        assert part.layers[0].transformed == kept
+        assert part.layers[0].transformed_version == part.weights.version
 
     model.load_state(other.state())
     np.testing.assert_array_equal(model.predict(images), other.predict(images))

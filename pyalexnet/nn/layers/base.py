@@ -109,8 +109,8 @@ class LayerBuffers:
         At least `Layer.workspace` floats, shared by all layers.
     weight_transform : Array or None
         `Layer.weight_transform` floats, the weights as the forward pass multiplies by them.
-    transformed : bool
-        Whether `weight_transform` is that of the present weights.
+    weights_version, transformed_version : int
+        The present weights' version, see `Arena`, and that of `weight_transform`.
     stream : int
         Number of the layer among those that draw random numbers.
     masks_dx : bool
@@ -132,7 +132,8 @@ class LayerBuffers:
     buffers: dict[str, Array] = field(default_factory=dict)
     workspace: Array | None = None
     weight_transform: Array | None = None
-    transformed: bool = False
+    weights_version: int = 0
+    transformed_version: int = -1
     stream: int = 0
     masks_dx: bool = False
     dy_masked: bool = False

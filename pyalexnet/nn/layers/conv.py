@@ -115,8 +115,7 @@ class Conv(Layer):
         )
 
     def workspace(self, at: Device, *shapes: Shape, images: int) -> int:
-        plan = self._plan(at, shapes, images)
-        return max(plan.workspace[plan.filters > 0 :])  # forward's would be the filters
+        return max(self._plan(at, shapes, images).workspace)
 
     def weight_transform(self, at: Device, *shapes: Shape, images: int) -> int:
         return self._plan(at, shapes, images).filters
@@ -125,6 +124,7 @@ class Conv(Layer):
         return self._plan(at, shapes, images).algorithm
 
     def forward(self, buffers: LayerBuffers, step: StepContext) -> None:
+        version = buffers.weights_version
         ops.conv_forward(
             buffers.x,
             buffers.parameters["weight"],
@@ -134,10 +134,13 @@ class Conv(Layer):
             groups=self.groups,
             activation=self.activation,
             filters=buffers.weight_transform,
-            transformed=buffers.transformed,
+            transformed=not step.training and buffers.transformed_version == version,
+            images=step.images,
             workspace=buffers.workspace,
             out=buffers.y,
         )
+        if step.images > buffers.device.few_images:
+            buffers.transformed_version = version
 
     def backward(self, buffers: LayerBuffers, step: StepContext) -> None:
         dy = buffers.output_gradient
