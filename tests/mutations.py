@@ -337,9 +337,16 @@ MUTATIONS = [
     ),
     Mutation(
         "winograd: transformed filters are kept though the weights have changed",
-        "pyalexnet/nn/device_net.py",
-        "self._transformed[layer] == version",
-        "self._transformed[layer] >= 0",
+        "pyalexnet/nn/layers/conv.py",
+        "buffers.transformed_version == version",
+        "buffers.transformed_version >= 0",
+        "tests/nn/test_model.py",
+    ),
+    Mutation(
+        "winograd: a pass of few images counts as one that transforms filters",
+        "pyalexnet/nn/layers/conv.py",
+        "if step.images > buffers.device.few_images:",
+        "if step.images:",
         "tests/nn/test_model.py",
     ),
 ]
