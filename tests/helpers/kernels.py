@@ -84,10 +84,9 @@ def _call(function: Callable[..., Any], *args: Any, **named: Any) -> Any:
         for given, array in moved:
             if array is value:
                 return given
-        if isinstance(value, device_ops.Loss):
-            return device_ops.Loss(*map(down, value))
         if isinstance(value, tuple):
-            return tuple(map(down, value))
+            parts = map(down, value)
+            return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
         return target.download(value) if hasattr(value, "__cuda_array_interface__") else value
 
     result = function(*map(up, args), **{name: up(value) for name, value in named.items()})
