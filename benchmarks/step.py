@@ -77,11 +77,15 @@ def steps(model: Model, batch: int, optimizer: SGD | None = None) -> Callable[[]
     return run
 
 
-def pixels(model: Model, batch: int) -> Images:
-    """A batch of random images, pinned for a GPU."""
+def random_images(model: Model, batch: int) -> Images:
+    """A batch of random images."""
     channels, rows, columns = model.net.input
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch, rows, columns, channels), np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (batch, rows, columns, channels), np.uint8)
+
+
+def pixels(model: Model, batch: int) -> Images:
+    """A batch of random images, pinned for a GPU until the process ends."""
+    images = random_images(model, batch)
     if model.parts[0].device.name != "host":
         model.parts[0].device.pin(images)
     return images
@@ -114,7 +118,7 @@ def prepared(
     """The ways of all that can do the work, by name, after their logits have been compared."""
     channels_first = (3, 0, 1, 2)
     part, state = model.parts[0], model.state()
-    logits = model.logits(pixels(model, work.batch))
+    logits = model.logits(random_images(model, work.batch))
     x = np.ascontiguousarray(
         part.device.download(part.input.out)[..., : work.batch].transpose(channels_first)
     )
