@@ -71,8 +71,7 @@ def conv_forward(
         rows = output_size(height, window[0], stride, pad, ceil_mode)
         columns = output_size(width, window[1], stride, pad, ceil_mode)
         out = at.empty((kernels, *_places(rows, columns, x, window), extent))
-    how: dict[str, Any] = {"stride": stride, "pad": pad, "groups": groups}
-    how["algorithm"] = algorithm
+    how = _conv_options(stride, pad, groups, algorithm)
     if workspace is None and (filters is None or images is not None):
         workspace = _conv_workspace(at, 0, x.shape, w.shape, out.shape, how)
     at.kernels.conv_forward(
@@ -111,8 +110,7 @@ def conv_backward_data(
     """
     at = devices.of(dy)
     out = _or_empty(at, out, x_shape)
-    how: dict[str, Any] = {"stride": stride, "pad": pad, "groups": groups}
-    how["algorithm"] = algorithm
+    how = _conv_options(stride, pad, groups, algorithm)
     if workspace is None:
         workspace = _conv_workspace(at, 1, out.shape, w.shape, dy.shape, how)
     at.kernels.conv_backward_data(out, dy, w, mask=mask, workspace=workspace, **how)
@@ -137,8 +135,7 @@ def conv_backward_weights(
     """
     at = devices.of(x)
     out = _or_empty(at, out, w_shape)
-    how: dict[str, Any] = {"stride": stride, "pad": pad, "groups": groups}
-    how["algorithm"] = algorithm
+    how = _conv_options(stride, pad, groups, algorithm)
     if workspace is None:
         workspace = _conv_workspace(at, 2, x.shape, out.shape, dy.shape, how)
     at.kernels.conv_backward_weights(out, x, dy, workspace=workspace, **how)
@@ -171,8 +168,7 @@ def conv_plan(
     the shapes, unless the environment's PYALEXNET_CONV names the other. Winograd's results are less
     exact (docs/winograd.md), and an infinity or a NaN spreads over a tile of 4×4 outputs.
     """
-    how: dict[str, Any] = {"stride": stride, "pad": pad, "groups": groups}
-    how["algorithm"] = algorithm
+    how = _conv_options(stride, pad, groups, algorithm)
     name, filters, floats = at.kernels.conv_plan(x_shape, w_shape, y_shape, **how)
     forward, data, weights = floats
     return ConvPlan(name, filters, (forward, data, weights))
@@ -193,8 +189,7 @@ def conv_workspace(
 
     Sums that are computed in parts lie there, and transformed filters; 0 where there are none.
     """
-    how: dict[str, Any] = {"stride": stride, "pad": pad, "groups": groups}
-    how["algorithm"] = algorithm
+    how = _conv_options(stride, pad, groups, algorithm)
     return max(conv_plan(at, x_shape, w_shape, y_shape, **how).workspace)
 
 
@@ -526,6 +521,11 @@ def _places(rows: int, columns: int, x: Array, window: Sequence[int]) -> tuple[i
 
 def _or_empty(at: Device, out: Array | None, shape: Shape) -> Array:
     return at.empty(shape) if out is None else out
+
+
+def _conv_options(stride: int, pad: int, groups: int, algorithm: str) -> dict[str, Any]:
+    """What the kernels of a convolution's passes, and its plan, are told beside shapes."""
+    return {"stride": stride, "pad": pad, "groups": groups, "algorithm": algorithm}
 
 
 def _conv_workspace(

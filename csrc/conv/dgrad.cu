@@ -1,5 +1,4 @@
 // Convolution, data gradient: flipped filters times patches of the gradient.
-#include "conv/choose.hpp"
 #include "conv/operands.cuh"
 #include "conv/winograd.hpp"
 #include "gemm/split_k.cuh"
@@ -14,11 +13,10 @@ ProductShape product_of(const ConvShape& s) {
 }  // namespace
 
 std::size_t conv_backward_data_workspace(const ConvShape& s, ConvAlgorithm algorithm) {
-  check_conv_shape(s);
+  [[maybe_unused]] const ConvAlgorithm chosen = conv_algorithm(s, algorithm);
 #if !defined(__CUDACC__)
-  if (choose_conv(s, algorithm) == ConvAlgorithm::kWinograd) return winograd::filter_floats(winograd::Pass::data_gradient(s));
+  if (chosen == ConvAlgorithm::kWinograd) return winograd::filter_floats(winograd::Pass::data_gradient(s));
 #endif
-  choose_conv(s, algorithm);
   std::size_t floats = 0;
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
@@ -32,16 +30,15 @@ template <class T>
 void conv_backward_data(T* dx, const T* dy, const T* w, const T* mask, float* workspace, const ConvShape& s, ConvAlgorithm algorithm,
                         StreamHandle stream) {
   const simt::Range range(__func__);
-  check_conv_shape(s);
+  [[maybe_unused]] const ConvAlgorithm chosen = conv_algorithm(s, algorithm);
 #if !defined(__CUDACC__)
-  if (choose_conv(s, algorithm) == ConvAlgorithm::kWinograd) {
+  if (chosen == ConvAlgorithm::kWinograd) {
     const auto pass = winograd::Pass::data_gradient(s);
     winograd::transform_filters(workspace, w, pass, stream);
     winograd::convolve(dx, dy, workspace, MaskGradient<float>{mask}, pass, stream);
     return;
   }
 #endif
-  choose_conv(s, algorithm);
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);
     tile_gemm_to_rows<Tile>(FiltersByChannel<T, Tile>(w, s), GradientPatches<T, Tile::kVec>(dy, s), dx, MaskGradient<T>{mask}, workspace,

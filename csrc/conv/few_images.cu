@@ -13,9 +13,11 @@ namespace {
 constexpr int kVec = kCpuVec;
 using Vec = simt::Vec<kVec>;
 
-/// Rows of a register tile, pairs of a pixel and an image, and its vectors of filters; a single row has as many as sums need to overlap.
+/// Rows of a register tile, pairs of a pixel and an image, and its vectors of filters; of a single row, as many as its sums need to
+/// overlap.
 constexpr int kMostRows = 6;
 constexpr int kWide = kVec == 16 ? 4 : 2, kWideAlone = 8;
+static_assert(kFewImages <= kVec, "a vector holds all images");
 
 /// The dense copy of x: the rows and columns that the windows reach.
 struct Extent {
@@ -94,7 +96,7 @@ __attribute__((noinline)) void sum_taps(const float* const (&x)[kRows], const fl
 template <int kImages>
 class FewImages {
  public:
-  static constexpr int kPixels = kMostRows / kImages, kRows = kPixels * kImages;  // of a register tile
+  static constexpr int kPixels = kMostRows / kImages;  // of a register tile
 
   FewImages(float* y, const float* x, const float* w, const AddBias& last, const ConvShape& s, int group)
       : s_(s), extent_(s), last_(last), group_(group), pixels_(s.P * s.Q), filters_(s.K / s.G),
@@ -109,17 +111,28 @@ class FewImages {
     const int tiles = simt::ceil_div(pixels_, kPixels);
     const auto first = static_cast<int>(std::int64_t{tiles} * part / parts),
                end = static_cast<int>(std::int64_t{tiles} * (part + 1) / parts);
-    int filter = strip_index * strip(s_);
-    const int last = simt::min(filters_, filter + strip(s_));
-    if (pixels_ == 1 && last - filter == kWideAlone * kVec) return one_pixel(filter);
+    const int filter = strip_index * strip(s_), last = simt::min(filters_, filter + strip(s_));
+    if (pixels_ == 1)
+      compute_strip<1, kImages == 1 ? kWideAlone : kWide>(filter, last, 0, 1);
+    else
+      compute_strip<kPixels, kWide>(filter, last, first, end);
+  }
+
+ private:
+  /// Floats from one pixel of x to the next: a fully connected layer reads x itself.
+  std::int64_t stride() const { return extent_.is_x(s_) ? s_.N : kImages; }
+
+  /// Computes filters from `filter` to before `last`, of the register tiles from `first` to before `end`.
+  template <int kTilePixels, int kVecs>
+  void compute_strip(int filter, int last, int first, int end) {
     while (filter < last) {
       const int count = last - filter;
       const auto pass = [&](auto vecs, auto partial) {
-        for (int tile = first; tile < end; ++tile) compute<vecs, partial>(filter, count, tile * kPixels);
+        for (int tile = first; tile < end; ++tile) compute<kTilePixels, vecs, partial>(filter, count, tile * kTilePixels);
         filter += vecs * kVec;
       };
-      if (count >= kWide * kVec)
-        pass(std::integral_constant<int, kWide>{}, std::false_type{});
+      if (count >= kVecs * kVec)
+        pass(std::integral_constant<int, kVecs>{}, std::false_type{});
       else if (count >= kVec)
         pass(std::integral_constant<int, 1>{}, std::false_type{});
       else
@@ -127,27 +140,9 @@ class FewImages {
     }
   }
 
- private:
-  /// Floats from one pixel of x to the next: a fully connected layer reads x itself.
-  std::int64_t stride() const { return extent_.is_x(s_) ? s_.N : kImages; }
-
-  void one_pixel(int filter) {
-    constexpr int kSums = kVec == 16 ? 16 : 8, kVecs = kImages == 1 ? kWideAlone : kSums / 4;
-    const float* rows[kImages];
-    for (int i = 0; i < kImages; ++i) rows[i] = x_ + i;
-    for (int v = 0; v < kWideAlone; v += kVecs) {
-      Vec sums[kImages][kVecs];
-      sum_taps<kImages, kVecs, false>(rows, w_ + filter + v * kVec, taps_, kVec, sums);
-      for (int u = 0; u < kVecs; ++u) {
-        Vec own[kImages];
-        for (int n = 0; n < kImages; ++n) own[n] = sums[n][u];
-        store(filter + (v + u) * kVec, kVec, 0, own);
-      }
-    }
-  }
-
-  template <int kVecs, bool kPartial>
+  template <int kTilePixels, int kVecs, bool kPartial>
   void compute(int filter, int count, int pixel) {
+    constexpr int kRows = kTilePixels * kImages;
     const float* rows[kRows];
     for (int i = 0; i < kRows; ++i) {
       const int at = simt::min(pixel + i / kImages, pixels_ - 1), p = at / s_.Q, q = at % s_.Q;
@@ -155,7 +150,7 @@ class FewImages {
     }
     Vec sums[kRows][kVecs];
     sum_taps<kRows, kVecs, kPartial>(rows, w_ + filter, taps_, count, sums);
-    for (int i = 0; i < kPixels && pixel + i < pixels_; ++i) {
+    for (int i = 0; i < kTilePixels && pixel + i < pixels_; ++i) {
       for (int v = 0; v < kVecs; ++v) {
         Vec own[kImages];
         for (int n = 0; n < kImages; ++n) own[n] = sums[i * kImages + n][v];
@@ -212,8 +207,7 @@ bool are_few_images(const ConvShape& s, ConvAlgorithm wanted, int images) {
   constexpr std::int64_t kLargest = 4;  // times x
   const Extent extent(s);
   const bool is_small = std::int64_t{extent.rows} * extent.columns * kFewImages <= kLargest * s.H * s.W * s.N;
-  return simt::execution().tiles == simt::Tiles::kHost && wanted != ConvAlgorithm::kWinograd && images <= simt::min(kFewImages, kVec) &&
-         is_small;
+  return simt::execution().tiles == simt::Tiles::kHost && wanted != ConvAlgorithm::kWinograd && images <= kFewImages && is_small;
 }
 
 std::size_t few_images_workspace(const ConvShape& s) {

@@ -7,8 +7,12 @@
 
 namespace pyalexnet {
 
-/// At most so many images are few. With more, vectors of images are full enough, and Winograd's transforms pay.
+/// At most so many images are few. With more, vectors of images are full enough, and Winograd's transforms pay. A GPU has none.
+#if defined(__CUDACC__)
+constexpr int kFewImages = 0;
+#else
 constexpr int kFewImages = 4;
+#endif
 
 /// Whether few_images_forward computes a forward pass of so many real images: on a CPU, unless another algorithm is asked for, or the
 /// border is much larger than x.

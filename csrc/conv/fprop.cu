@@ -16,21 +16,14 @@ ConvAlgorithm conv_algorithm(const ConvShape& s, ConvAlgorithm wanted) {
   return choose_conv(s, wanted);
 }
 
-int few_images() {
-#if defined(__CUDACC__)
-  return 0;
-#else
-  return simt::min(kFewImages, kCpuVec);
-#endif
-}
+int few_images() { return kFewImages; }
 
-std::size_t conv_filter_floats(const ConvShape& s, ConvAlgorithm algorithm, int images) {
-  const ConvAlgorithm chosen = conv_algorithm(s, algorithm);
+std::size_t conv_filter_floats(const ConvShape& s, ConvAlgorithm algorithm, [[maybe_unused]] int images) {
+  [[maybe_unused]] const ConvAlgorithm chosen = conv_algorithm(s, algorithm);
 #if !defined(__CUDACC__)
   if (chosen == ConvAlgorithm::kWinograd && !are_few_images(s, algorithm, images))
     return winograd::filter_floats(winograd::Pass::forward(s));
 #endif
-  static_cast<void>(chosen), static_cast<void>(images);
   return 0;
 }
 
@@ -53,9 +46,9 @@ void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace
   if (images < 1 || images > s.N)
     throw std::invalid_argument("images is " + std::to_string(images) + "; expected 1 to " + std::to_string(s.N) +
                                 ", the last extent of x");
+  [[maybe_unused]] const ConvAlgorithm chosen = conv_algorithm(s, algorithm);
 #if !defined(__CUDACC__)
   if constexpr (std::is_same_v<T, float>) {
-    const ConvAlgorithm chosen = conv_algorithm(s, algorithm);
     if (are_few_images(s, algorithm, images)) return few_images_forward(y, x, w, AddBias{b, activation}, workspace, s, images, stream);
     if (chosen == ConvAlgorithm::kWinograd) {
       const auto pass = winograd::Pass::forward(s);
@@ -65,7 +58,6 @@ void conv_forward(T* y, const T* x, const T* w, const float* b, float* workspace
     }
   }
 #endif
-  conv_algorithm(s, algorithm);
   static_cast<void>(transformed);
   with_gemm_tile([&](auto tile) {
     using Tile = decltype(tile);

@@ -1,6 +1,5 @@
 // Convolution, weight gradient: patches times gradients, summed over pixels and images. The result is small and the sum long, so the sum is
 // split over blocks (split-K). The splits are added in a fixed order, so that every run gives the same bits.
-#include "conv/choose.hpp"
 #include "conv/operands.cuh"
 #include "conv/winograd.hpp"
 #include "gemm/split_k.cuh"
@@ -19,11 +18,10 @@ bool streams(const float* out, const ConvShape& s) {
 }  // namespace
 
 std::size_t conv_backward_weights_workspace(const ConvShape& s, ConvAlgorithm algorithm) {
-  check_conv_shape(s);
+  [[maybe_unused]] const ConvAlgorithm chosen = conv_algorithm(s, algorithm);
 #if !defined(__CUDACC__)
-  if (choose_conv(s, algorithm) == ConvAlgorithm::kWinograd) return winograd::weight_gradient_floats(winograd::Pass::forward(s));
+  if (chosen == ConvAlgorithm::kWinograd) return winograd::weight_gradient_floats(winograd::Pass::forward(s));
 #endif
-  choose_conv(s, algorithm);
   const ProductShape product = product_of(s);
   std::size_t floats = 0;
   with_gemm_tile([&](auto tile) { floats = split_floats(choose_split_k<decltype(tile)>(product), product); });
@@ -34,12 +32,10 @@ template <class T>
 void conv_backward_weights(float* dw, const T* x, const T* dy, float* workspace, const ConvShape& s, ConvAlgorithm algorithm,
                            StreamHandle stream) {
   const simt::Range range(__func__);
-  check_conv_shape(s);
+  [[maybe_unused]] const ConvAlgorithm chosen = conv_algorithm(s, algorithm);
 #if !defined(__CUDACC__)
-  if (choose_conv(s, algorithm) == ConvAlgorithm::kWinograd)
-    return winograd::weight_gradient(dw, x, dy, workspace, winograd::Pass::forward(s), stream);
+  if (chosen == ConvAlgorithm::kWinograd) return winograd::weight_gradient(dw, x, dy, workspace, winograd::Pass::forward(s), stream);
 #endif
-  choose_conv(s, algorithm);
   const ProductShape product = product_of(s);
   int splits = 1;
   with_gemm_tile([&](auto tile) {

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pyalexnet.device.base import Device, Event, HostArray, Shape
+from pyalexnet.device.base import Device, Event, HostArray, Shape, check_environment
 from pyalexnet.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class CudaDevice(Device):
             self._copies = self._cuda.Stream()  # those that `copy_from` makes
         self._reached = {index}
         self.name = f"cuda:{index}"
+        check_environment()
         self.lib = _cuda
         self.kernels = _cuda.Kernels(index, self._stream.ptr)
         self.images_multiple = _cuda.IMAGES_MULTIPLE
