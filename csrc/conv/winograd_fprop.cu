@@ -2,6 +2,7 @@
 // what lies between them stays in the L2 cache.
 #if !defined(__CUDACC__)
 #include "conv/blocking.hpp"
+#include "conv/winograd_panel.cuh"
 #include "gemm/epilogue.cuh"
 
 namespace pyalexnet::winograd {
@@ -9,49 +10,21 @@ namespace {
 
 using Vec = simt::Vec<RegisterTile::kVec>;
 
-/// c = A^T B, or c += A^T B, over `depth` steps: a panel of kRows filters, kVecs vectors of columns. Rows of b and c are a block's columns.
-/// Asks for what comes `ahead` of a, far from here. Not inlined: within a larger function GCC spills the sums.
-template <int kVecs, bool kAdd>
-__attribute__((noinline)) void multiply_panel(const float* a, const float* b, float* c, int depth, const float* ahead) {
-  constexpr int kVec = RegisterTile::kVec, kRows = RegisterTile::kRows, kColumns = RegisterTile::kColumns;
-  constexpr int kLine = 16;           // floats of a cache line
-  constexpr int kNear = 192 * kRows;  // floats from memory that is being read to what is asked for in L1
-  Vec sums[kRows][kVecs];
-  SIMT_UNROLL
-  for (int i = 0; i < kRows; ++i) {
-    SIMT_UNROLL
-    for (int j = 0; j < kVecs; ++j) sums[i][j] = kAdd ? simt::load<kVec>(c + i * kColumns + j * kVec) : Vec(0.0f);
-  }
-  for (int k = 0; k < depth; ++k) {
-    Vec bs[kVecs];
-    SIMT_UNROLL
-    for (int j = 0; j < kVecs; ++j) bs[j] = simt::load<kVec>(b + j * kVec);
+/// A panel of transformed filters, whose rows are adjacent. Asks for what comes `ahead` of it, far from here.
+struct Panel {
+  static constexpr int kRows = RegisterTile::kRows;
+  const float *at, *ahead;
+  float operator()(int i) const { return at[i]; }
+  void next(int k) {
+    constexpr int kLine = 16;           // floats of a cache line
+    constexpr int kNear = 192 * kRows;  // floats from memory that is being read to what is asked for in L1
     if (k % (kLine / kRows) == 0) {
       __builtin_prefetch(ahead + k * kRows, 0, 2);
-      __builtin_prefetch(a + kNear, 0, 3);
+      __builtin_prefetch(at + kNear, 0, 3);
     }
-    SIMT_UNROLL
-    for (int i = 0; i < kRows; ++i) {
-      SIMT_UNROLL
-      for (int j = 0; j < kVecs; ++j) sums[i][j] = simt::fma(a[i], bs[j], sums[i][j]);
-    }
-    a += kRows;
-    b += kColumns;
+    at += kRows;
   }
-  SIMT_UNROLL
-  for (int i = 0; i < kRows; ++i) {
-    SIMT_UNROLL
-    for (int j = 0; j < kVecs; ++j) simt::store<kVec>(c + i * kColumns + j * kVec, sums[i][j]);
-  }
-}
-
-template <bool kAdd>
-void multiply_panel(int vectors, const float* a, const float* b, float* c, int depth, const float* ahead) {
-  static_assert(RegisterTile::kVecs == 3, "a block has one to three vectors");
-  if (vectors == 3) return multiply_panel<3, kAdd>(a, b, c, depth, ahead);
-  if (vectors == 2) return multiply_panel<2, kAdd>(a, b, c, depth, ahead);
-  multiply_panel<1, kAdd>(a, b, c, depth, ahead);
-}
+};
 
 /// A block's columns.
 using Columns = TileGroup<RegisterTile::kVecs>;
@@ -157,11 +130,12 @@ class Convolution {
       const float* input = input_ + frequency * input_stride_;
       float* products = products_ + frequency * product_stride_;
       for (int k = 0; k < filters; k += kPanel) {
-        const float* panel = u + std::int64_t{k} * channels;
+        const float* at = u + std::int64_t{k} * channels;
+        const Panel panel{at, at + per_frequency};
         if (add)
-          multiply_panel<true>(columns_.vectors, panel, input, products + k * kColumns, channels, panel + per_frequency);
+          multiply_panel<true>(columns_.vectors, panel, input, products + k * kColumns, channels);
         else
-          multiply_panel<false>(columns_.vectors, panel, input, products + k * kColumns, channels, panel + per_frequency);
+          multiply_panel<false>(columns_.vectors, panel, input, products + k * kColumns, channels);
       }
     }
   }

@@ -3,6 +3,7 @@
 // in a fixed order and transforms the sums back.
 #if !defined(__CUDACC__)
 #include "conv/blocking.hpp"
+#include "conv/winograd_panel.cuh"
 
 namespace pyalexnet::winograd {
 namespace {
@@ -60,39 +61,12 @@ struct Tasks {
 /// A step's vectors.
 using Step = TileGroup<kStepVectors>;
 
-/// c += A B over `depth` steps: kPanel rows of A, kVecs vectors of columns. Not inlined: within a larger function GCC spills the sums.
-template <int kVecs>
-__attribute__((noinline)) void add_panel(const float* a, const float* b, float* c, int depth) {
-  Vec sums[kPanel][kVecs];
-  SIMT_UNROLL
-  for (int i = 0; i < kPanel; ++i) {
-    SIMT_UNROLL
-    for (int j = 0; j < kVecs; ++j) sums[i][j] = simt::load<kVec>(c + i * kColumns + j * kVec);
-  }
-  for (int k = 0; k < depth; ++k) {
-    Vec bs[kVecs];
-    SIMT_UNROLL
-    for (int j = 0; j < kVecs; ++j) bs[j] = simt::load<kVec>(b + j * kVec);
-    SIMT_UNROLL
-    for (int i = 0; i < kPanel; ++i) {
-      SIMT_UNROLL
-      for (int j = 0; j < kVecs; ++j) sums[i][j] = simt::fma(a[i * kDepth + k], bs[j], sums[i][j]);
-    }
-    b += kColumns;
-  }
-  SIMT_UNROLL
-  for (int i = 0; i < kPanel; ++i) {
-    SIMT_UNROLL
-    for (int j = 0; j < kVecs; ++j) simt::store<kVec>(c + i * kColumns + j * kVec, sums[i][j]);
-  }
-}
-
-void add_panel(int vectors, const float* a, const float* b, float* c, int depth) {
-  static_assert(RegisterTile::kVecs == 3, "a panel has one to three vectors");
-  if (vectors >= 3) return add_panel<3>(a, b, c, depth);
-  if (vectors == 2) return add_panel<2>(a, b, c, depth);
-  add_panel<1>(a, b, c, depth);
-}
+/// Channels of a step's transformed input, each with its images.
+struct InputRows {
+  const float* at;
+  float operator()(int i) const { return at[i * kDepth]; }
+  void next(int) { ++at; }
+};
 
 /// A row of a 1-D transform down the rows of a tile: factors that are not 0, and the array's rows that they multiply. Rows outside are
 /// zeros.
@@ -273,7 +247,8 @@ class WeightGradient {
         const float* b = gradient_ + j * gradient_stride_ + k * kDepth;
         float* sums = d_ + (j * panels + k / kColumns) * per_panel + std::int64_t{c0} * kColumns;
         for (int c = 0; c < channels; c += kPanel)
-          add_panel(simt::ceil_div(filters_ - k, kVec), input_ + j * kInputStride + c * kDepth, b, sums + c * kColumns, depth);
+          multiply_panel<true>(simt::ceil_div(filters_ - k, kVec), InputRows{input_ + j * kInputStride + c * kDepth}, b,
+                               sums + c * kColumns, depth);
       }
     }
   }
