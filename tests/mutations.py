@@ -127,8 +127,8 @@ MUTATIONS = [
     Mutation(
         "epilogue: bias of the first group",
         "csrc/gemm/epilogue.cuh",
-        "last.finish(at, i, sums)",
-        "last.finish(row, i, sums)",
+        "last.finish(of_row, ",
+        "last.finish(row, ",
         CONV,
     ),
     Mutation(
